@@ -1,0 +1,5 @@
+"""`python -m stillhouse`, for torchrun."""
+
+from stillhouse.cli import main
+
+main()

@@ -1,0 +1,213 @@
+"""The commands. Starts without importing torch; every error a user can mend is one line and exit code 2.
+
+Exit codes: 0 done; 2 something in the user's hands is wrong; 130 stopped and resumable.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from stillhouse.catalog import CATALOG, load_method
+from stillhouse.core.errors import Interrupted, UserError
+
+
+def list_methods(json: bool = False) -> None:
+    """The fourteen methods: task, what you give, what you get.
+
+    Args:
+        json: machine-readable.
+    """
+    if json:
+        import dataclasses
+        import json as json_module
+
+        print(json_module.dumps({name: dataclasses.asdict(entry) for name, entry in CATALOG.items()}, indent=1))
+        return
+    width = max(map(len, CATALOG))
+    for name, entry in CATALOG.items():
+        state = "" if entry.module else "  (not in this version yet)"
+        print(f"{name:{width}}  {entry.task}: {entry.give} -> {entry.get}{state}")
+        print(f"{'':{width}}  {entry.paper}")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How the run is carried out."""
+
+    preset: str = "laptop"
+    """laptop (embedded data, minutes on two cores) or paper (the published setting, for GPUs)."""
+    out: Path | None = None
+    """Run folder; runs/<method>-<time> by default."""
+    dry_run: bool = False
+    """Print the resolved config and what the run will cost, and stop."""
+    quiet: bool = False
+    """Nothing on the terminal but errors."""
+    checkpoint_seconds: float = 30.0
+    """At most this much work is lost by a kill."""
+
+
+def run_method(args: Sequence[str]) -> None:
+    """Distil: `stillhouse run METHOD [options]`; `stillhouse run METHOD --help` lists them."""
+    if not args or args[0].startswith("-"):
+        _print_lines("usage: stillhouse run METHOD [options]", "", *(f"  {name}" for name in CATALOG))
+        if not args:
+            raise UserError("no method named", "choose one from the list above")
+        return
+    name, rest = args[0], list(args[1:])
+    module = load_method(name)
+    from stillhouse import launch
+
+    config_default = launch.preset_config(module, name, _given_preset(rest))
+
+    def command(config: Any, how: Launch) -> None:
+        if how.dry_run:
+            import dataclasses
+
+            _print_lines(*(f"{f.name} = {getattr(config, f.name)!r}" for f in dataclasses.fields(config)))
+            _print_lines("", *module.estimate(config).lines())
+            return
+        launch.start(name, config, out=how.out, quiet=how.quiet, checkpoint_seconds=how.checkpoint_seconds)
+
+    flat = tyro.conf.OmitArgPrefixes
+    command.__annotations__ = {"config": Annotated[module.Config, flat], "how": Annotated[Launch, flat]}
+    command.__defaults__ = (config_default, Launch())
+    doc = (sys.modules[module.__name__].__doc__ or "").strip() if hasattr(module, "__name__") else ""
+    tyro.cli(command, args=rest, prog=f"stillhouse run {name}", description=doc.split("\n\n")[0])
+
+
+def _given_preset(args: Sequence[str]) -> str:
+    for i, arg in enumerate(args):
+        if arg == "--preset" and i + 1 < len(args):
+            return args[i + 1]
+        if arg.startswith("--preset="):
+            return arg.split("=", 1)[1]
+    return Launch.preset
+
+
+def resume_run(folder: tyro.conf.Positional[Path], quiet: bool = False, checkpoint_seconds: float = 30.0) -> None:
+    """Go on exactly where a run stopped.
+
+    Args:
+        folder: the run folder.
+        quiet: nothing on the terminal but errors.
+        checkpoint_seconds: at most this much work is lost by a kill.
+    """
+    from stillhouse import launch
+
+    launch.resume(folder, quiet=quiet, checkpoint_seconds=checkpoint_seconds)
+
+
+def compare_runs(folders: tyro.conf.Positional[tuple[Path, ...]], out: Path = Path("comparison.html")) -> None:
+    """One page for several runs: quality against cost, side by side.
+
+    Args:
+        folders: finished run folders, two or more.
+        out: the page.
+    """
+    from stillhouse.reporting.comparison import write_comparison
+
+    print(write_comparison(list(folders), out))
+
+
+def claims(results: Path = Path("benchmarks/results"), json: bool = False) -> None:
+    """The papers' claims beside what was measured here.
+
+    Args:
+        results: folder of result files that the benchmarks write.
+        json: machine-readable.
+    """
+    from stillhouse.reporting.claims import print_claims
+
+    print_claims(results, as_json=json)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_methods,
+    "resume": resume_run,
+    "compare": compare_runs,
+    "claims": claims,
+}
+
+
+def print_help() -> None:
+    """The commands, a line each."""
+    rows = {"run": run_method, **COMMANDS}
+    lines = [f"  {name:9} {(function.__doc__ or '').strip().splitlines()[0]}" for name, function in rows.items()]
+    _print_lines(
+        "usage: stillhouse COMMAND [options]",
+        "",
+        "Make models, training sets and tables small, fast and cheap by distillation, and prove it.",
+        "",
+        *lines,
+        f"  {'METHOD':9} A method's own commands, e.g. stillhouse mirage --help",
+        "",
+        "Each command has --help. --debug shows the traceback of an error.",
+        "Exit codes: 0 done, 2 something to mend (one line says what), 130 stopped and resumable.",
+    )
+
+
+def dispatch(args: Sequence[str]) -> None:
+    """Carry out one command line."""
+    if not args or args[0] in ("-h", "--help", "help"):
+        print_help()
+    elif args[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("stillhouse"))
+    elif args[0] == "run":
+        run_method(args[1:])
+    elif args[0] in COMMANDS:
+        tyro.cli(COMMANDS[args[0]], args=list(args[1:]), prog=f"stillhouse {args[0]}")
+    elif args[0] in CATALOG:
+        _method_command(args[0], args[1:])
+    else:
+        close = difflib.get_close_matches(args[0], ["run", *COMMANDS], n=1)
+        raise UserError(f"no command {args[0]!r}", f"did you mean {close[0]!r}?" if close else "see: stillhouse --help")
+
+
+def _method_command(method: str, args: Sequence[str]) -> None:
+    commands = load_method(method).COMMANDS
+    if not commands:
+        raise UserError(f"{method} has no commands of its own", f"use: stillhouse run {method}")
+    if not args or args[0] in ("-h", "--help"):
+        _print_lines(*(f"  {name:9} {(f.__doc__ or '').strip().splitlines()[0]}" for name, f in commands.items()))
+    elif args[0] in commands:
+        tyro.cli(commands[args[0]], args=list(args[1:]), prog=f"stillhouse {method} {args[0]}")
+    else:
+        raise UserError(f"{method} has no command {args[0]!r}", f"it has: {', '.join(commands)}")
+
+
+def _print_lines(*lines: str) -> None:
+    print("\n".join(lines))
+
+
+def main() -> None:
+    """Entry point of `stillhouse`."""
+    args = sys.argv[1:]
+    debug = "--debug" in args
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        dispatch([arg for arg in args if arg != "--debug"])
+    except UserError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"stillhouse: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Interrupted as error:
+        print(f"stillhouse: {error}; go on with: stillhouse resume RUN_FOLDER", file=sys.stderr)
+        sys.exit(130)
+    except (KeyboardInterrupt, BrokenPipeError):
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

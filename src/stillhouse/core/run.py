@@ -1,0 +1,190 @@
+"""A run is a folder, and everything about a run is in it.
+
+config.json  environment.json  metrics.jsonl  log.txt  checkpoint/  model/  pictures/  result.json  report.html
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from stillhouse.core.distributed import rank
+from stillhouse.core.environment import environment
+from stillhouse.core.errors import UserError
+from stillhouse.core.files import read_json, write_json
+from stillhouse.core.result import Result, load_result
+
+
+class Run:
+    """An open run folder, locked against a second process.
+
+    Use `Run.create` for a new folder, `Run.open` for one that exists, and close it (or use `with`).
+
+    Attributes:
+        folder: the run folder.
+        method: catalogue name of the method.
+        options: the method's config as plain values, as in config.json.
+        seed: seed of everything random in the run.
+        quiet: no progress on the terminal (the log file is still written).
+        checkpoint_seconds: at most this much work is lost by a kill.
+        leader: whether this process writes (rank 0 under torchrun; the others only read).
+    """
+
+    def __init__(self, folder: Path, *, quiet: bool = False, checkpoint_seconds: float = 30.0) -> None:
+        self.folder = folder
+        record = read_json(folder / "config.json")
+        try:
+            self.method: str = record["method"]
+            self.options: dict[str, Any] = record["config"]
+        except (KeyError, TypeError):
+            raise UserError(f"{folder / 'config.json'} is not a run's config", "name a run folder") from None
+        self.seed = int(self.options.get("seed", 0))
+        self.quiet = quiet
+        self.checkpoint_seconds = checkpoint_seconds
+        self.leader = rank() == 0
+        self._lock = self._take_lock() if self.leader else None
+
+    @classmethod
+    def create(
+        cls,
+        method: str,
+        options: Mapping[str, Any],
+        *,
+        out: Path | None = None,
+        quiet: bool = False,
+        checkpoint_seconds: float = 30.0,
+    ) -> Run:
+        """Make a new run folder: `out`, or runs/<method>-<time>-<random>.
+
+        Raises:
+            UserError: `out` holds something already, or cannot be written to.
+        """
+        folder = out or Path("runs") / f"{method}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        if (folder / "config.json").exists():
+            raise UserError(f"{folder} holds a run already", f"continue it with: stillhouse resume {folder}")
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder} exists and is not an empty folder", "choose another with --out")
+        write_json(folder / "config.json", {"method": method, "config": dict(options)})
+        write_json(folder / "environment.json", environment())
+        return cls(folder, quiet=quiet, checkpoint_seconds=checkpoint_seconds)
+
+    @classmethod
+    def open(cls, folder: Path, *, quiet: bool = False, checkpoint_seconds: float = 30.0) -> Run:
+        """Open an existing run folder.
+
+        Raises:
+            UserError: it is not a run folder, or another process works on it.
+        """
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{folder} is not a run folder (no config.json)", "see what is in runs/")
+        return cls(folder, quiet=quiet, checkpoint_seconds=checkpoint_seconds)
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where `fit` keeps each stage's state."""
+        return self.folder / "checkpoint"
+
+    @property
+    def model_folder(self) -> Path:
+        """Where a method saves what it made."""
+        return self.folder / "model"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One JSON object a line: what `record` was given."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def result_file(self) -> Path:
+        """The finished run's `Result`."""
+        return self.folder / "result.json"
+
+    @property
+    def result(self) -> Result:
+        """What the finished run found out.
+
+        Raises:
+            UserError: the run has not finished.
+        """
+        if not self.result_file.exists():
+            raise UserError(f"{self.folder} has no result yet", f"finish it with: stillhouse resume {self.folder}")
+        return load_result(self.result_file)
+
+    def picture_file(self, name: str) -> Path:
+        """Path for a picture called `name` (with its ending); its folder is made."""
+        path = self.folder / "pictures" / name
+        path.parent.mkdir(exist_ok=True)
+        return path
+
+    def log(self, message: str) -> None:
+        """Add a line to log.txt, and show it unless quiet."""
+        if not self.leader:
+            return
+        with self._writable(self.folder / "log.txt") as file:
+            file.write(f"{time.strftime('%H:%M:%S')} {message}\n")
+        if not self.quiet:
+            print(message, file=sys.stderr, flush=True)
+
+    def record(self, **values: Any) -> None:
+        """Add one line to metrics.jsonl."""
+        if not self.leader:
+            return
+        with self._writable(self.metrics_file) as file:
+            file.write(json.dumps(values) + "\n")
+
+    def records(self, **equal: Any) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl whose entries equal those given; a line cut short by a kill is left out."""
+        if not self.metrics_file.exists():
+            return []
+        found = []
+        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if all(entry.get(key) == value for key, value in equal.items()):
+                found.append(entry)
+        return found
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        if self._lock:
+            self._lock.close()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _writable(self, path: Path) -> IO[str]:
+        try:
+            return path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"cannot write {path} ({error.strerror})", "make room or give the run a writable folder"
+            ) from error
+
+    def _take_lock(self) -> IO[str]:
+        try:
+            lock = (self.folder / ".lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"cannot write in {self.folder} ({error.strerror})", "make the run folder writable"
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise UserError(f"another process works on {self.folder}", "wait for it or stop it first") from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        return lock

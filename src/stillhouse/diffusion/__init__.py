@@ -1,0 +1,1 @@
+"""Denoisers, samplers, score distillation, image data and image metrics."""

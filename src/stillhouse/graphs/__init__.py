@@ -1,0 +1,1 @@
+"""Graph data sets, computation trees and graph networks."""

@@ -1,0 +1,151 @@
+"""From a name and options to a finished run: what the command and the Python call share."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from pathlib import Path
+from typing import Any
+
+import cattrs
+
+from stillhouse.catalog import Method, load_method
+from stillhouse.core.distributed import from_leader, start_processes, stop_processes
+from stillhouse.core.errors import UserError
+from stillhouse.core.result import save_result
+from stillhouse.core.run import Run
+
+_converter = cattrs.Converter(forbid_extra_keys=True)
+
+
+def run(
+    method: str,
+    *,
+    preset: str = "laptop",
+    out: str | Path | None = None,
+    quiet: bool = False,
+    checkpoint_seconds: float = 30.0,
+    **options: Any,
+) -> Run:
+    """Distil with `method` and return the finished run.
+
+    Args:
+        method: catalogue name ("dmd2", see `stillhouse list`).
+        preset: "laptop" or "paper".
+        out: run folder; runs/<method>-<time> by default.
+        quiet: nothing on the terminal.
+        checkpoint_seconds: at most this much work is lost by a kill.
+        options: fields of the method's `Config`, over the preset.
+
+    Raises:
+        UserError: an option, file or folder is wrong; the message says how to mend it.
+        Interrupted: the run was asked to stop; `resume(folder)` goes on.
+    """
+    module = load_method(method)
+    config = with_options(preset_config(module, method, preset), options)
+    return start(method, config, out=Path(out) if out else None, quiet=quiet, checkpoint_seconds=checkpoint_seconds)
+
+
+def start(
+    method: str,
+    config: Any,
+    *,
+    out: Path | None = None,
+    quiet: bool = False,
+    checkpoint_seconds: float = 30.0,
+) -> Run:
+    """Make a run folder for a ready config and work until it is finished."""
+    start_processes()
+    try:
+        module = load_method(method)
+        settings = {"quiet": quiet, "checkpoint_seconds": checkpoint_seconds}
+        if _is_leader():
+            options = _converter.unstructure(config)
+            opened = Run.create(method, options, out=out, **settings)  # type: ignore[arg-type]
+            from_leader(str(opened.folder))
+        else:
+            opened = Run.open(Path(from_leader("")), **settings)  # type: ignore[arg-type]
+        with opened:
+            return _work(module, config, opened)
+    finally:
+        stop_processes()
+
+
+def resume(folder: str | Path, *, quiet: bool = False, checkpoint_seconds: float = 30.0) -> Run:
+    """Go on where a run stopped; a finished run only has its report written again.
+
+    Raises:
+        UserError: not a run folder, locked by another process, or its checkpoint is damaged.
+    """
+    start_processes()
+    try:
+        with Run.open(Path(folder), quiet=quiet, checkpoint_seconds=checkpoint_seconds) as opened:
+            module = load_method(opened.method)
+            try:
+                config = _converter.structure(opened.options, module.Config)
+            except Exception as error:
+                raise UserError(
+                    f"the config of {folder} does not fit this version of stillhouse",
+                    "resume with the version that started the run (environment.json names it)",
+                ) from error
+            return _work(module, config, opened)
+    finally:
+        stop_processes()
+
+
+def load(folder: str | Path) -> Any:
+    """The ready model of a finished run.
+
+    Raises:
+        UserError: not a run folder, or the run has not finished.
+    """
+    with Run.open(Path(folder), quiet=True) as opened:
+        opened.result  # noqa: B018 (raises where the run has not finished)
+        return load_method(opened.method).load(opened.model_folder)
+
+
+def preset_config(module: Method, method: str, preset: str) -> Any:
+    """The config of a preset.
+
+    Raises:
+        UserError: the method has no such preset.
+    """
+    if preset not in module.PRESETS:
+        raise UserError(f"{method} has no preset {preset!r}", f"choose one of {', '.join(module.PRESETS)}")
+    return module.PRESETS[preset]
+
+
+def with_options(config: Any, options: dict[str, Any]) -> Any:
+    """`config` with some fields replaced.
+
+    Raises:
+        UserError: a name is not a field of the config, or a value has the wrong type.
+    """
+    names = [field.name for field in dataclasses.fields(config)]
+    for name in options:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            raise UserError(
+                f"no option {name!r}",
+                f"did you mean {close[0]!r}?" if close else f"options: {', '.join(names)}",
+            )
+    return dataclasses.replace(config, **options)
+
+
+def _work(module: Method, config: Any, opened: Run) -> Run:
+    from stillhouse.reporting.report import write_report
+
+    if not opened.result_file.exists():
+        result = module.distill(config, opened)
+        if opened.leader:
+            save_result(result, opened.result_file)
+    if opened.leader:
+        report = write_report(opened)
+        opened.log(f"report: {report}")
+    return opened
+
+
+def _is_leader() -> bool:
+    from stillhouse.core.distributed import rank
+
+    return rank() == 0

@@ -1,0 +1,1 @@
+"""The distillation methods, a module each; each reads like its paper."""

@@ -1,0 +1,1 @@
+"""Mixed-type tables, fairness and synthetic-data metrics."""
