@@ -1,0 +1,176 @@
+"""Evidence: repeated arms, intervals over seeds, verdicts, and the result file that claims are printed from.
+
+A benchmark script makes a `Bench`, asks it for arms (each computed once, kept on disk, skipped when the script is
+started again), states its claims from the arms' numbers, and writes benchmarks/results/<method>.json.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cattrs
+import numpy as np
+
+from stillhouse.core.environment import environment
+from stillhouse.core.errors import UserError
+from stillhouse.core.estimate import minutes
+from stillhouse.core.files import content_hash, read_json, write_json
+from stillhouse.core.result import Arm
+
+Verdict = Literal["held", "not separable", "not held"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of a paper (or of ours), the paper's figure, and what was measured."""
+
+    id: str
+    statement: str
+    paper: float | None
+    """The paper's figure in the same unit, None where the paper gives none."""
+    measured: float
+    interval: tuple[float, float]
+    """95 % interval over seeds."""
+    threshold: str
+    """"<= 1.0" or ">= 25"."""
+    seeds: int
+    verdict: Verdict
+    data: str
+    command: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ClaimedArm:
+    """An arm, and the claim it belongs to."""
+
+    claim: str
+    arm: Arm
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Content of benchmarks/results/<method>.json."""
+
+    method: str
+    commit: str | None
+    environment: Mapping[str, Any]
+    minutes: float
+    """Sum of the arms' own wall-clock minutes."""
+    claims: tuple[Claim, ...]
+    arms: tuple[ClaimedArm, ...]
+
+
+def ratio_of_means(
+    numerators: Sequence[float], denominators: Sequence[float], *, paired: bool = True, resamples: int = 10_000
+) -> tuple[float, tuple[float, float]]:
+    """mean(numerators) / mean(denominators) with a 95 % percentile bootstrap interval over seeds.
+
+    Args:
+        numerators, denominators: one number a seed. `paired` seeds are drawn together and must be equally many.
+
+    Raises:
+        ValueError: paired sequences of different lengths, or an empty one.
+    """
+    top, bottom = np.asarray(numerators, float), np.asarray(denominators, float)
+    if not top.size or not bottom.size or (paired and top.size != bottom.size):
+        raise ValueError("a ratio needs numbers on both sides, equally many where they are paired")
+    random = np.random.default_rng(0)
+    draws = random.integers(0, top.size, (resamples, top.size))
+    other = draws if paired else random.integers(0, bottom.size, (resamples, bottom.size))
+    ratios = top[draws].mean(1) / bottom[other].mean(1)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return float(top.mean() / bottom.mean()), (float(low), float(high))
+
+
+def mean_with_interval(values: Sequence[float], *, resamples: int = 10_000) -> tuple[float, tuple[float, float]]:
+    """Mean with a 95 % percentile bootstrap interval over seeds."""
+    return ratio_of_means(values, [1.0] * len(values), resamples=resamples)
+
+
+def judge(interval: tuple[float, float], threshold: str) -> Verdict:
+    """ "held" if the whole interval meets the threshold, "not held" if none of it does, else "not separable".
+
+    Args:
+        threshold: "<= x" or ">= x".
+    """
+    sign, _, number = threshold.partition(" ")
+    bound = float(number)
+    if sign not in ("<=", ">="):
+        raise ValueError(f"a threshold starts with <= or >=, not {threshold!r}")
+    best, worst = interval if sign == "<=" else (-interval[1], -interval[0])
+    bound = bound if sign == "<=" else -bound
+    if worst <= bound:
+        return "held"
+    return "not held" if best > bound else "not separable"
+
+
+class Bench:
+    """The resumable part of a benchmark script.
+
+    Args:
+        method: catalogue name; the result file is named after it.
+        folder: the benchmarks folder; results go to `folder`/results, unfinished work to `folder`/../scratch.
+    """
+
+    def __init__(self, method: str, folder: Path) -> None:
+        self.method = method
+        self.results_file = folder / "results" / f"{method}.json"
+        self.pieces = folder.parent / "scratch" / "benchmarks" / method
+        self.arms: list[ClaimedArm] = []
+        self.seconds = 0.0
+
+    def piece(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+        """`compute()`'s JSON value, taken from disk if an earlier start of the script finished the same key."""
+        file = self.pieces / f"{content_hash([repr(sorted(key.items()))])}.json"
+        if file.exists():
+            stored = read_json(file)
+        else:
+            started = time.monotonic()
+            value = compute()
+            stored = {"key": {k: str(v) for k, v in key.items()}, "seconds": time.monotonic() - started, "value": value}
+            write_json(file, stored)
+        self.seconds += stored["seconds"]
+        return stored["value"]
+
+    def arm(self, claim: str, key: Mapping[str, Any], compute: Callable[[], Arm]) -> Arm:
+        """An arm of a claim, computed once."""
+        value = self.piece(key, lambda: cattrs.unstructure(compute()))
+        arm = cattrs.structure(value, Arm)
+        self.arms.append(ClaimedArm(claim, arm))
+        return arm
+
+    def write(self, claims: Iterable[Claim]) -> Path:
+        """Write the result file from the arms asked for so far."""
+        place = environment()
+        evidence = Evidence(
+            self.method, place["commit"], place, round(self.seconds / 60, 2), tuple(claims), tuple(self.arms)
+        )
+        write_json(self.results_file, cattrs.unstructure(evidence))
+        return self.results_file
+
+
+def load_evidence(folder: Path) -> list[Evidence]:
+    """All result files of a folder, in the order of their names.
+
+    Raises:
+        UserError: the folder is missing, or a file is not a result file.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}", "give the benchmarks' results folder with --results")
+    found = []
+    for file in sorted(folder.glob("*.json")):
+        try:
+            found.append(cattrs.structure(read_json(file), Evidence))
+        except (cattrs.BaseValidationError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{file} is not a result file", "write it again with its benchmark script") from error
+    return found
+
+
+def print_estimate(title: str, seconds: float, pieces: int) -> None:
+    """Say what a benchmark will take before it starts."""
+    print(f"{title}: {pieces} pieces, about {minutes(seconds)} if none is on disk yet", flush=True)

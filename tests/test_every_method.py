@@ -1,0 +1,96 @@
+"""What holds for every method: it runs, resumes to equal results, saves and loads, and writes a report."""
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+import stillhouse
+from rows import ROWS
+from stillhouse import launch
+from stillhouse.catalog import CATALOG, load_method
+from stillhouse.core import training
+from stillhouse.core.run import Run
+
+pytestmark = pytest.mark.parametrize("method", ROWS)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Finished tiny runs by method, each made once."""
+    runs: dict[str, Run] = {}
+
+    def get(method: str) -> Run:
+        if method not in runs:
+            out = tmp_path_factory.mktemp("runs") / method
+            runs[method] = stillhouse.run(method, out=out, quiet=True, **ROWS[method])
+        return runs[method]
+
+    return get
+
+
+def model_files(folder: Path) -> dict[str, Path]:
+    return {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_finished_run_is_complete(method, finished):
+    run = finished(method)
+    for name in ("config.json", "environment.json", "log.txt", "result.json", "report.html"):
+        assert (run.folder / name).stat().st_size > 0, name
+    result = run.result
+    assert result.method == method
+    assert result.arm("student").metrics.keys() >= {result.metrics[0].key}
+    assert any(arm.role in ("baseline", "floor") for arm in result.arms), "no baseline in the table"
+    report = (run.folder / "report.html").read_text()
+    assert all(arm.name in report for arm in result.arms if "<" not in arm.name and "&" not in arm.name)
+
+
+def test_model_loads(method, finished):
+    assert stillhouse.load(finished(method).folder) is not None
+
+
+def test_resume_after_a_stop_equals_the_straight_run(method, finished, tmp_path, monkeypatch):
+    straight = finished(method)
+    updates_seen = 0
+
+    class Stop(Exception):
+        pass
+
+    stop_at = 3
+    seed = training.seed_everything
+
+    def counting_seed(*parts):
+        nonlocal updates_seen
+        updates_seen += 1
+        if updates_seen == stop_at:
+            raise Stop
+        seed(*parts)
+
+    options = launch.with_options(load_method(method).PRESETS["laptop"], dict(ROWS[method]))
+    monkeypatch.setattr(training, "seed_everything", counting_seed)
+    folder = tmp_path / "run"
+    try:
+        launch.start(method, options, out=folder, quiet=True, checkpoint_seconds=0)
+    except Stop:
+        stillhouse.resume(folder, quiet=True)
+    monkeypatch.undo()
+    left, right = model_files(straight.model_folder), model_files(folder / "model")
+    assert left.keys() == right.keys()
+    for name, path in left.items():
+        if path.suffix == ".safetensors":
+            one, two = load_file(path), load_file(right[name])
+            assert one.keys() == two.keys()
+            assert all(one[key].equal(two[key]) for key in one), f"{name} differs after resuming"
+
+
+def test_estimate_says_what_it_will_cost(method):
+    module = load_method(method)
+    config = launch.with_options(module.PRESETS["laptop"], dict(ROWS[method]))
+    estimate = module.estimate(config)
+    assert estimate.stages and all(stage.seconds >= 0 for stage in estimate.stages)
+
+
+def test_presets_and_catalogue(method):
+    module = load_method(method)
+    assert set(module.PRESETS) >= {"laptop", "paper"}
+    assert CATALOG[method].paper in (module.__doc__ or "").replace("\n", " ") or "arXiv" in (module.__doc__ or "")
