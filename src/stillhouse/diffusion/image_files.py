@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,9 +68,9 @@ def read_npz(path: Path) -> RawImages:
         UserError: the file is damaged, an array is missing or of a wrong shape, or pixels are out of range.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: np.lib.format.read_array(file.zip.open(f"{name}.npy")) for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, KeyError, zlib.error, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read ({error})", "save it with numpy.savez, without objects") from error
     require("images" in arrays, f"{path} has no array 'images'", f"rename one of {sorted(arrays)}")
     images = _unit_range(_channels_first(arrays["images"], path), path)
@@ -159,8 +160,9 @@ def _unit_range(images: np.ndarray, path: Path) -> Float32[np.ndarray, "n channe
     if images.dtype == np.uint8:
         return (images / np.float32(127.5) - 1).astype(np.float32)
     require(images.dtype.kind == "f", f"the images in {path} are {images.dtype}", "save them as uint8 or float32")
-    bad = np.flatnonzero(~np.isfinite(images).all((1, 2, 3)))
-    require(not bad.size, f"image {bad[:1]} of {path} has pixels that are not finite", "remove or mend it")
+    bad = np.flatnonzero(~np.isfinite(images).all((1, 2, 3))).tolist()
+    if bad:
+        raise UserError(f"image {bad[0]} of {path} has pixels that are not finite", "remove or mend it")
     low, high = float(images.min()), float(images.max())
     require(
         low >= -1 and high <= 1,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillhouse.core.errors import require
+from stillhouse.core.errors import UserError, require
 from stillhouse.core.seeding import generator
 from stillhouse.diffusion.features import FeatureExtractor, Features
 from stillhouse.diffusion.images import ImageData, Splits
@@ -68,7 +68,8 @@ def frechet_distance(features_a: Float[Tensor, "n d"], features_b: Float[Tensor,
 
     Biased upwards by about c (1/n + 1/m); see `ImageEvaluator.frechet_floor`.
     """
-    return gaussian_frechet_distance(*moments(features_a), *moments(features_b))
+    a, b = _two_sets(features_a, features_b)
+    return gaussian_frechet_distance(*moments(a), *moments(b))
 
 
 def kernel_distance(features_a: Float[Tensor, "n d"], features_b: Float[Tensor, "m d"]) -> float:
@@ -77,7 +78,7 @@ def kernel_distance(features_a: Float[Tensor, "n d"], features_b: Float[Tensor, 
     Its expectation is 0 for equal distributions at any sample size, so single values may be negative. Memory is
     bounded, time grows with (n + m)^2: 5,000 against 5,000 takes about a second on one core.
     """
-    a, b = _points(features_a), _points(features_b)
+    a, b = _two_sets(features_a, features_b)
     return kernel_mean_within(a) + kernel_mean_within(b) - 2 * kernel_mean_between(a, b)
 
 
@@ -91,7 +92,7 @@ def kernel_mean_within(points: Float[Tensor, "n d"]) -> float:
 
 def kernel_mean_between(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
     """Mean of k over all pairs."""
-    a, b = _points(a), _points(b)
+    a, b = _two_sets(a, b)
     total = sum(float(cubic_kernel(part @ b.T, a.shape[1]).sum()) for part in _chunks(a, len(b)))
     return total / (len(a) * len(b))
 
@@ -110,7 +111,7 @@ def precision_recall(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], k: 
     Raises:
         UserError: a set has no k other points.
     """
-    real, fake = _points(real), _points(fake)
+    real, fake = _two_sets(real, fake)
     return _share_inside(fake, real, k), _share_inside(real, fake, k)
 
 
@@ -133,7 +134,7 @@ def memorisation_threshold(train: Float[Tensor, "n d"], held_out: Float[Tensor, 
 
 def nearest_distances(points: Float[Tensor, "n d"], references: Float[Tensor, "m d"]) -> Float[Tensor, " n"]:
     """Euclidean distance of each point to the nearest reference."""
-    points, references = _points(points), _points(references)
+    points, references = _two_sets(points, references)
     squares = (references * references).sum(1)
     # |x - y|^2 = |x|^2 - 2 x.y + |y|^2, of which |x|^2 does not change which y is nearest
     nearest = [(squares - 2 * part @ references.T).min(1).values for part in _chunks(points, len(references))]
@@ -142,6 +143,7 @@ def nearest_distances(points: Float[Tensor, "n d"], references: Float[Tensor, "m
 
 def class_accuracy(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"]) -> float:
     """Share of images whose predicted class is the one asked for."""
+    require(len(predicted) == len(labels), f"{len(predicted)} predictions for {len(labels)} labels", "give one each")
     return float((predicted.cpu() == labels.cpu()).double().mean())
 
 
@@ -187,8 +189,9 @@ class ImageEvaluator:
         Raises:
             UserError: an image is not finite, or there are too few.
         """
-        bad = torch.nonzero(~images.isfinite().flatten(1).all(1))[:1].flatten().tolist()
-        require(not bad, f"generated image {bad} is not finite", "lower the learning rate")
+        bad = torch.nonzero(~images.isfinite().flatten(1).all(1)).flatten().tolist()
+        if bad:
+            raise UserError(f"generated image {bad[0]} has pixels that are not finite", "lower the learning rate")
         require(len(images) == len(labels), f"{len(images)} images have {len(labels)} labels", "give one an image")
         found = self.features(images)
         scores = self._distribution_scores(_points(found.embeddings))
@@ -315,6 +318,13 @@ def _points(features: Tensor | np.ndarray) -> Float[Tensor, "n d"]:
     require(points.ndim == 2 and len(points) > 0, f"features have shape {tuple(points.shape)}", "give n x d, n > 0")
     require(bool(points.isfinite().all()), "features are not finite", "look at the images they are of")
     return points
+
+
+def _two_sets(a: Tensor, b: Tensor) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
+    first, second = _points(a), _points(b)
+    widths = first.shape[1], second.shape[1]
+    require(widths[0] == widths[1], f"the two sets have {widths[0]} and {widths[1]} features", "use one extractor")
+    return first, second
 
 
 def _pixels(images: Tensor) -> Float[Tensor, "n pixels"]:
