@@ -246,7 +246,7 @@ def result(config: Config, run: Run, setting: Setting, student: Arm, sampler: Sa
         metrics=metrics,
         arms=(teacher, student, *others),
         axes=AXES,
-        curves=read_curves(run, "student", student.name, metrics),
+        curves=read_curves(run, "student", student.name),
         pictures=pictures,
         notes=notes(config, setting),
     )
