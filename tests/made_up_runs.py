@@ -115,8 +115,14 @@ def made_up_run(folder: Path, result: Result | None = None, **options: object) -
     """A finished run folder that holds `result`."""
     result = result or made_up_result()
     settings = {"data": "digits", "seed": 0, "student_updates": 800, "teacher": "train", "lora_rank": None, **options}
-    run = Run.create(result.method, settings, out=folder, quiet=True)
-    for picture in result.pictures:
-        digit_picture(run.picture_file(Path(picture.path).name), 12, 5, 1.0)
-    save_result(result, run.result_file)
+    with Run.create(result.method, settings, out=folder, quiet=True) as run:
+        for picture in result.pictures:
+            digit_picture(run.picture_file(Path(picture.path).name), 12, 5, 1.0)
+        save_result(result, run.result_file)
     return run
+
+
+def unfinished_run(folder: Path) -> Run:
+    """A run folder without a result."""
+    with Run.create("dmd2", {"data": "digits"}, out=folder, quiet=True) as run:
+        return run
