@@ -7,9 +7,23 @@ import time
 
 import pytest
 
+from stillhouse.cli import main
+
 
 def stillhouse(*args, **more):
     return subprocess.run([sys.executable, "-m", "stillhouse", *map(str, args)], capture_output=True, text=True, **more)
+
+
+def here(args, monkeypatch, capsys):
+    """Exit code, output and errors of the command, in this process (imports are what a subprocess waits for)."""
+    monkeypatch.setattr(sys, "argv", ["stillhouse", *args])
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    out, errors = capsys.readouterr()
+    return code, out, errors
 
 
 @pytest.mark.parametrize("args", [["--help"], ["list"], ["run"], ["run", "--help"]])
@@ -55,13 +69,14 @@ def test_list_names_fourteen_methods():
         (["dmd2", "sample", "nowhere"], "nowhere"),
     ],
 )
-def test_errors_are_one_line_and_code_2(args, words, tmp_path):
-    done = stillhouse(*args, cwd=tmp_path)
-    assert done.returncode == 2
-    last = done.stderr.strip().splitlines()[-1]
+def test_errors_are_one_line_and_code_2(args, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, _, errors = here(args, monkeypatch, capsys)
+    last = errors.strip().splitlines()[-1]
+    assert code == 2
     assert words in last
     assert last.startswith("stillhouse: ")
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in errors
 
 
 def test_debug_shows_the_traceback(tmp_path):
@@ -70,21 +85,23 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback" in done.stderr
 
 
-def test_wrong_option_is_code_2(tmp_path):
-    done = stillhouse("run", "dmd2", "--studnet-updates", "5", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "student-updates" in done.stderr
+def test_wrong_option_is_code_2(monkeypatch, capsys):
+    code, _, errors = here(["run", "dmd2", "--studnet-updates", "5"], monkeypatch, capsys)
+    assert code == 2
+    assert "student-updates" in errors
 
 
-def test_dry_run_says_config_and_cost_and_makes_nothing(tmp_path):
-    done = stillhouse("run", "dmd2", "--dry-run", "--student-updates", "7", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "student_updates = 7" in done.stdout
-    assert "network passes" in done.stdout
-    assert "checkpoint" in done.stdout
+def test_dry_run_says_config_and_cost_and_makes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = here(["run", "dmd2", "--dry-run", "--student-updates", "7"], monkeypatch, capsys)
+    assert code == 0
+    assert "student_updates = 7" in out
+    assert "network passes" in out
+    assert "checkpoint" in out
     assert not list(tmp_path.iterdir())
 
 
-def test_option_help_comes_from_the_config():
-    done = stillhouse("run", "dmd2", "--help")
-    assert "two time-scale rule" in " ".join(done.stdout.replace("│", " ").split())
+def test_option_help_comes_from_the_config(monkeypatch, capsys):
+    code, out, _ = here(["run", "dmd2", "--help"], monkeypatch, capsys)
+    assert code == 0
+    assert "two time-scale rule" in " ".join(out.replace("│", " ").split())

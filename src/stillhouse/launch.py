@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cattrs
+from cattrs.strategies import configure_union_passthrough
 
 from stillhouse.catalog import CATALOG, Method, load_method
 from stillhouse.core.distributed import from_leader, start_processes, stop_processes
@@ -16,6 +17,7 @@ from stillhouse.core.result import save_result
 from stillhouse.core.run import Run
 
 _converter = cattrs.Converter(forbid_extra_keys=True)
+configure_union_passthrough(str | bool | int | float | None, _converter)
 
 
 def run(

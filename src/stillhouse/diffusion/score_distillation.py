@@ -274,7 +274,7 @@ class ScoreDistillation:
         x = sigmas[0] * noise[:, 0]
         for now in range(level):
             clean = self.student(x, self._level(x, now), condition)
-            self.ledger.add("network_passes", len(x))
+            self._count(len(x))
             x = clean + sigmas[now + 1] * noise[:, now + 1]
         return x
 
@@ -283,7 +283,7 @@ class ScoreDistillation:
 
     @torch.no_grad()
     def _generated(self, part: Draw) -> Images:
-        self.ledger.add("network_passes", len(part.labels))
+        self._count(len(part.labels))
         return self.generate(part)
 
     # ---- the student's turn
@@ -293,7 +293,7 @@ class ScoreDistillation:
         generated, size = [], sum(len(part.labels) for part in parts)
         for part in parts:
             x = self.generate(part)
-            self.ledger.add("network_passes", 2 * len(x))
+            self._count(2 * len(x))
             share = len(x) / size
             x.backward(share * self._image_gradient(x.detach().requires_grad_(), part, share, losses))
             generated.append(x.detach())
@@ -328,10 +328,10 @@ class ScoreDistillation:
             noised = x + sigma[:, None, None, None] * part.noises[:, MATCHING]
             real = self.target.denoise(noised, sigma, condition, recipe.guidance_scale)
             fake = x
-            self.ledger.add("network_passes", _passes(len(x), recipe.guidance_scale))
+            self._count(_passes(len(x), recipe.guidance_scale))
             if self.fake_score:
                 fake = guided(self.fake_score, condition, recipe.fake_guidance_scale)(noised, sigma)
-                self.ledger.add("network_passes", _passes(len(x), recipe.fake_guidance_scale))
+                self._count(_passes(len(x), recipe.fake_guidance_scale))
             gradient = recipe.matching_gradient(x, fake, real)
             _add(losses, "score_gap", share * float((fake - real).abs().mean()))
         return stop_gradient_loss(x, gradient)
@@ -362,7 +362,7 @@ class ScoreDistillation:
         sigma = fake_score.preconditioning.sigma(part.positions[:, CRITIC])
         noised = x + sigma[:, None, None, None] * part.noises[:, CRITIC]
         denoised = fake_score(noised, sigma, self.conditions.of(part.labels))
-        self.ledger.add("network_passes", 2 * len(x))
+        self._count(2 * len(x))
         return denoising_loss(denoised, x, fake_score.preconditioning.loss_weight(sigma))
 
     def _discriminator_loss(self, x: Images, part: Draw) -> Float[Tensor, ""]:
@@ -374,10 +374,14 @@ class ScoreDistillation:
     def _logits(self, x: Images, part: Draw, use: int, labels: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         assert self.discriminator is not None
         sigma = self.student.preconditioning.sigma(part.positions[:, use])
-        self.ledger.add("network_passes", 2 * len(x))
+        self._count(2 * len(x))
         return self.discriminator.logits(x, sigma, part.noises[:, use], self.conditions.of(labels))
 
-    # ---- optimizers
+    # ---- counting, optimizers
+
+    def _count(self, passes: int) -> None:
+        """Passes of this process's part, on behalf of all processes."""
+        self.ledger.add("network_passes", passes * world_size())
 
     def _optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         if not parameters:

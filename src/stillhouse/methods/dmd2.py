@@ -79,8 +79,8 @@ class Config(ImageTask):
     """Critic updates for each student update (the two time-scale rule)."""
     steps: int = 1
     """Network passes of the student."""
-    sigma_init: float = 80.0
-    """Noise level at which the student starts; a variance-preserving teacher's largest is used where that is less."""
+    sigma_init: float | None = None
+    """Noise level at which the student starts; the teacher's largest by default."""
     inputs: Literal["backward-simulation", "noised-real"] = "backward-simulation"
     """What a student of several steps is trained on: its own earlier steps, or noised real images."""
     batch: int = 64
@@ -132,7 +132,7 @@ PRESETS: Mapping[str, Config] = {
 
 def student_sigmas(config: Config, teacher: Denoiser) -> tuple[float, ...]:
     """Noise levels at which the student is called."""
-    first = min(config.sigma_init, teacher.preconditioning.sigma_max)
+    first = config.sigma_init or teacher.preconditioning.sigma_max
     return tuple(few_step_sigmas(teacher.preconditioning, config.steps, first))
 
 
