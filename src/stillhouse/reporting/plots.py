@@ -209,7 +209,9 @@ def _write_numbers(axes: Axes, places: Sequence[tuple[float, float, Mark]]) -> N
             fontweight="bold",
             color=COLOURS[mark.colour],
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": COLOURS["line"], "shrinkA": 0} if moved else None,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.7, "color": COLOURS[mark.colour], "shrinkA": 1}
+            if moved
+            else None,
         )
 
 
