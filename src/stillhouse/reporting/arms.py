@@ -149,9 +149,9 @@ CONTENDERS = ("student", "baseline", "peer")
 
 
 def best_value(marks: Sequence[Mark], metric: Metric) -> float | None:
-    """The best value among arms that are no teacher or floor; None where fewer than two state one."""
+    """The best value among arms that are no teacher or floor; None where they do not differ."""
     values = finite(mark.arm.metrics.get(metric.key) for mark in marks if mark.arm.role in CONTENDERS)
-    if len(values) < 2:
+    if len(set(values)) < 2:
         return None
     return min(values) if metric.better == "lower" else max(values)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,8 @@ def _markdown_row(claim: Claim) -> str:
 
 
 def markdown_cell(text: str) -> str:
-    """Text that cannot break out of a Markdown table's cell."""
+    """Text that cannot break out of a Markdown table's cell, nor be taken for an HTML tag (code is left as it is)."""
+    text = text if text.startswith("`") else re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
     return " ".join(text.replace("|", "\\|").split())
 
 

@@ -25,6 +25,8 @@ from stillhouse.reporting.report import CurveRow, first_arm, scatters
 class NamedRun:
     """A run and what the page calls it."""
 
+    letter: str
+    """A, B, ... Z, AA, ...: short enough to stand beside every arm."""
     name: str
     run: FinishedRun
 
@@ -64,12 +66,14 @@ def render_comparison(runs: Sequence[FinishedRun]) -> str:
 
 
 def name_runs(runs: Sequence[FinishedRun]) -> list[NamedRun]:
-    """Folder names, with their parents' where two runs have the same one."""
+    """Letters and folder names, with their parents' where two runs have the same one."""
     names = [run.name for run in runs]
-    return [
-        NamedRun("/".join(run.folder.resolve().parts[-2:]) if names.count(run.name) > 1 else run.name, run)
-        for run in runs
-    ]
+    full = ["/".join(run.folder.resolve().parts[-2:]) if names.count(run.name) > 1 else run.name for run in runs]
+    return [NamedRun(_letters(i), name, run) for i, (name, run) in enumerate(zip(full, runs, strict=True))]
+
+
+def _letters(index: int) -> str:
+    return (_letters(index // 26 - 1) if index >= 26 else "") + chr(ord("A") + index % 26)
 
 
 def common_metrics(runs: Sequence[FinishedRun]) -> tuple[Metric, ...]:
@@ -106,9 +110,9 @@ def comparison_marks(runs: Sequence[NamedRun]) -> tuple[Mark, ...]:
         if first_arm(result, "student") is None:
             raise UserError(f"{named.run.folder} has no student to compare", "leave it out")
         teacher = first_arm(result, "teacher")
-        students += [(arm.name, arm, teacher, named.name) for arm in result.arms if arm.role == "student"]
+        students += [(arm.name, arm, teacher, named.letter) for arm in result.arms if arm.role == "student"]
         if teacher and not any(_same_teacher(teacher, other) for _, other, _, _ in teachers):
-            teachers.append((teacher.name, teacher, teacher, named.name))
+            teachers.append((teacher.name, teacher, teacher, named.letter))
     if len(teachers) == 1:
         teachers = [(label, arm, teacher, "") for label, arm, teacher, _ in teachers]
     return mark_labelled([*teachers, *students])
@@ -138,7 +142,7 @@ def comparison_curves(runs: Sequence[NamedRun], marks: Sequence[Mark], metrics: 
 
 
 def _student_curves(named: NamedRun, marks: Sequence[Mark], metric: str) -> list[tuple[Mark, Curve]]:
-    mine = {mark.arm.name: mark for mark in reversed(marks) if mark.run == named.name and mark.arm.role == "student"}
+    mine = {mark.arm.name: mark for mark in reversed(marks) if mark.run == named.letter and mark.arm.role == "student"}
     return [(mine[c.arm], c) for c in named.run.result.curves if c.metric == metric and c.arm in mine]
 
 

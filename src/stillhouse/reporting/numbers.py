@@ -36,12 +36,12 @@ def column_unit(values: Iterable[float | None], ladder: Sequence[Unit]) -> Unit:
 
 
 def column_decimals(values: Iterable[float | None]) -> int:
-    """Decimals that show three digits of the middle value, at most four; equal down a column, so points align."""
+    """Decimals for three digits of a column's middle value and one of its smallest, at most four; points align."""
     sizes = sorted(abs(value) for value in finite(values) if value)
     if not sizes or all(size == int(size) for size in sizes):
         return 0
     middle = sizes[(len(sizes) - 1) // 2]
-    return min(4, max(0, 2 - math.floor(math.log10(middle))))
+    return min(4, max(0, 2 - math.floor(math.log10(middle)), -math.floor(math.log10(sizes[0]))))
 
 
 def fixed(value: float | None, decimals: int) -> str:

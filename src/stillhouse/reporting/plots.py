@@ -199,15 +199,19 @@ def _write_numbers(axes: Axes, places: Sequence[tuple[float, float, Mark]]) -> N
         while any(abs(x - other) < 2 * LABEL_PIXELS and height - level < LABEL_PIXELS for other, level in taken):
             height += LABEL_PIXELS / 4
         taken.append((x, height))
+        moved = height - y > LABEL_PIXELS / 2
         axes.annotate(
             str(mark.number),
             (data_x, data_y),
-            (8, height - y),
+            (14 if moved else 8, height - y),
             textcoords="offset points",
             va="center",
             fontweight="bold",
             color=COLOURS[mark.colour],
             annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.7, "color": COLOURS[mark.colour], "shrinkA": 1}
+            if moved
+            else None,
         )
 
 
