@@ -118,16 +118,20 @@ def compare_runs(folders: tyro.conf.Positional[tuple[Path, ...]], out: Path = Pa
     print(write_comparison(list(folders), out))
 
 
-def claims(results: Path = Path("benchmarks/results"), json: bool = False) -> None:
+def claims(results: Path = Path("benchmarks/results"), json: bool = False, readme: Path | None = None) -> None:
     """The papers' claims beside what was measured here.
 
     Args:
         results: folder of result files that the benchmarks write.
         json: machine-readable.
+        readme: put the table between this file's claims markers instead of printing it.
     """
-    from stillhouse.reporting.claims import print_claims
+    from stillhouse.reporting.claims import print_claims, update_readme
 
-    print_claims(results, as_json=json)
+    if readme is None:
+        print_claims(results, as_json=json)
+    else:
+        print(f"{readme}: {'updated' if update_readme(readme, results) else 'up to date'}")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
