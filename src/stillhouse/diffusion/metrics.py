@@ -299,7 +299,7 @@ def _share_inside(points: Float[Tensor, "n d"], centres: Float[Tensor, "m d"], k
 
 
 def _distances(a: Tensor, b: Tensor) -> Float[Tensor, "n m"]:
-    # by differences: by products, a point and its copy may come out apart
+    # by differences: by products, equal points may come out a little apart, each chunk in its own way
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
