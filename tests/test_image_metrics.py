@@ -19,6 +19,7 @@ from stillhouse.diffusion.metrics import (
     nearest_distances,
     nearest_neighbour_memorisation,
     precision_recall,
+    symmetric_root,
 )
 
 
@@ -59,6 +60,11 @@ def test_frechet_distance_survives_singular_covariances():
     points = normal(5, 40)  # fewer points than features
     assert frechet_distance(points, points) == pytest.approx(0, abs=1e-10)
     assert frechet_distance(points, points + 1) == pytest.approx(40, abs=1e-8)
+
+
+def test_eigenvalues_that_rounding_made_negative_count_as_zero():
+    almost = torch.diag(torch.tensor([4.0, -1e-3], dtype=torch.float64))
+    assert torch.equal(symmetric_root(almost), torch.diag(torch.tensor([2.0, 0.0], dtype=torch.float64)))
 
 
 def test_frechet_distance_of_samples_approaches_that_of_their_gaussians():
@@ -130,6 +136,9 @@ def test_dropped_modes_cost_recall_and_stray_samples_cost_precision():
 def test_copies_of_one_image_lie_in_the_manifold_of_an_identical_one():
     real = torch.cat([torch.zeros(5, 3), torch.ones(5, 3)])
     assert precision_recall(real, torch.zeros(8, 3)) == (1, 0.5)
+    # also far from the origin, where |x|^2 - 2 x.y + |y|^2 is not quite 0 for x = y
+    far = normal(2, 40).repeat(5, 1) + 1000
+    assert precision_recall(far, far[:1].repeat(8, 1)) == (1, 0.5)
 
 
 # ---- copying, accuracy, bad input

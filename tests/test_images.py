@@ -141,19 +141,21 @@ def test_flat_folder_is_one_class_and_large_images_become_64(tmp_path):
     assert load_images(str(tmp_path / "owls"), size=12, channels=1).images.shape == (1, 1, 12, 12)
 
 
-def test_folder_image_is_cropped_at_its_centre(tmp_path):
+def test_images_are_cropped_at_their_centre(tmp_path):
     image = Image.new("L", (32, 8), 0)
     image.paste(255, (12, 0, 20, 8))
     image.save(tmp_path / "a.png")
     assert load_images(str(tmp_path)).images.min() == 1
+    np.savez(tmp_path / "a.npz", images=np.asarray(image)[None])
+    assert load_images(str(tmp_path / "a.npz")).images.min() == 1
 
 
 def test_transparent_and_16_bit_and_turned_images(tmp_path):
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     assert load_images(str(tmp_path)).images.min() == 1
     (tmp_path / "clear.png").unlink()
-    Image.fromarray(np.full((8, 8), 32896, np.uint16)).save(tmp_path / "wide.png")
-    assert torch.allclose(load_images(str(tmp_path)).images, torch.tensor(128 / 127.5 - 1), atol=1e-6)
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "wide.png")
+    assert torch.allclose(load_images(str(tmp_path)).images, torch.tensor(155 / 127.5 - 1), atol=1e-6)
     (tmp_path / "wide.png").unlink()
     turned = Image.new("L", (8, 8), 0)
     turned.paste(255, (0, 0, 8, 4))  # white above, and to be turned by 180 degrees

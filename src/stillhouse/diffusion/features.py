@@ -76,8 +76,9 @@ class FeatureNetwork(nn.Module):
         widths = [max(16, settings.widest >> (halvings - i)) for i in range(halvings + 1)]
         blocks = [_convolution(channels, widths[0], 1)]
         blocks += [_convolution(before, after, 2) for before, after in pairwise(widths)]
-        blocks += [_convolution(widths[-1], widths[-1], 1), nn.AdaptiveAvgPool2d(4), nn.Flatten()]
-        self.trunk = nn.Sequential(*blocks, nn.Linear(widths[-1] * 16, settings.embedding))
+        self.trunk = nn.Sequential(
+            *blocks, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(widths[-1] * 16, settings.embedding)
+        )
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(settings.embedding, classes))
         self.register_buffer("mean", torch.zeros(settings.embedding))
         self.register_buffer("deviation", torch.ones(settings.embedding))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -62,6 +62,8 @@ class Recipe:
     """Where the inputs of a student of several steps come from in training."""
     student_lr: float = 1e-4
     fake_lr: float = 2e-4
+    head_lr: float = 1e-3
+    """Of the discriminator's head, which starts from nothing while the networks start from the teacher."""
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
     warmup_steps: int = 0
@@ -199,11 +201,10 @@ class ScoreDistillation:
         self.ema = Ema(student, recipe.ema_decay)
         self.ledger = Ledger()
         self.gan_balance = GanBalance(recipe.gan_weight if discriminator else 0.0)
-        critic_networks = [network for network in (fake_score, discriminator and discriminator.head) if network]
-        self.student_parameters = [p for p in student.parameters() if p.requires_grad]
-        self.critic_parameters = [p for network in critic_networks for p in network.parameters() if p.requires_grad]
-        self.student_optimizer = self._optimizer(self.student_parameters, recipe.student_lr)
-        self.critic_optimizer = self._optimizer(self.critic_parameters, recipe.fake_lr)
+        self.student_optimizer = self._optimizer([(recipe.student_lr, student)])
+        self.critic_optimizer = self._optimizer(
+            [(recipe.fake_lr, fake_score), (recipe.head_lr, discriminator.head if discriminator else None)]
+        )
 
     @property
     def state(self) -> dict[str, Stateful]:
@@ -211,7 +212,7 @@ class ScoreDistillation:
         state: dict[str, Stateful] = {
             "student": self.student,
             "student_ema": self.ema,
-            "student_optimizer": self.student_optimizer,
+            "student_optimizer": cast(torch.optim.Optimizer, self.student_optimizer),
             "target": self.target,
             "ledger": self.ledger,
             "gan_balance": self.gan_balance,
@@ -220,7 +221,7 @@ class ScoreDistillation:
             state["fake_score"] = self.fake_score
         if self.discriminator:
             state["discriminator"] = self.discriminator.head
-        if self.critic_parameters:
+        if self.critic_optimizer:
             state["critic_optimizer"] = self.critic_optimizer
         return state
 
@@ -232,7 +233,7 @@ class ScoreDistillation:
             generated = self._update_student(i, parts, losses)
         else:
             generated = [self._generated(part) for part in parts]
-        if self.critic_parameters and i % self.recipe.cadence.fake_score == 0:
+        if self.critic_optimizer and i % self.recipe.cadence.fake_score == 0:
             self._update_critic(i, parts, generated, losses)
         return average_scalars(losses)
 
@@ -289,6 +290,7 @@ class ScoreDistillation:
     # ---- the student's turn
 
     def _update_student(self, i: int, parts: Sequence[Draw], losses: dict[str, float]) -> list[Images]:
+        assert self.student_optimizer
         self.student_optimizer.zero_grad()
         generated, size = [], sum(len(part.labels) for part in parts)
         for part in parts:
@@ -297,7 +299,7 @@ class ScoreDistillation:
             share = len(x) / size
             x.backward(share * self._image_gradient(x.detach().requires_grad_(), part, share, losses))
             generated.append(x.detach())
-        self._take_step(i, self.student_optimizer, self.student_parameters, self.recipe.student_lr)
+        self._take_step(i, self.student_optimizer)
         self.ema.update()
         self.ledger.add("student_updates")
         self.gan_balance.after_student_update(average_scalars)
@@ -341,6 +343,7 @@ class ScoreDistillation:
     def _update_critic(
         self, i: int, parts: Sequence[Draw], generated: Sequence[Images], losses: dict[str, float]
     ) -> None:
+        assert self.critic_optimizer
         self.critic_optimizer.zero_grad()
         size = sum(len(part.labels) for part in parts)
         for part, x in zip(parts, generated, strict=True):
@@ -355,7 +358,7 @@ class ScoreDistillation:
                 _add(losses, "discriminator", share * gan_loss.item())
                 loss = loss + (self.recipe.critic_gan_weight if self.fake_score else 1.0) * gan_loss
             (share * loss).backward()
-        self._take_step(i, self.critic_optimizer, self.critic_parameters, self.recipe.fake_lr)
+        self._take_step(i, self.critic_optimizer)
         self.ledger.add("fake_score_updates")
 
     def _fake_score_loss(self, fake_score: Denoiser, x: Images, part: Draw) -> Float[Tensor, ""]:
@@ -383,16 +386,20 @@ class ScoreDistillation:
         """Passes of this process's part, on behalf of all processes."""
         self.ledger.add("network_passes", passes * world_size())
 
-    def _optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        if not parameters:
-            parameters = [nn.Parameter(torch.zeros(()))]
-        return torch.optim.AdamW(parameters, lr, betas=self.recipe.betas, weight_decay=self.recipe.weight_decay)
+    def _optimizer(self, rates: Sequence[tuple[float, nn.Module | None]]) -> torch.optim.Optimizer | None:
+        """AdamW over the trainable parameters of each network at its rate, or None where there are none."""
+        trainable = [(rate, [p for p in n.parameters() if p.requires_grad]) for rate, n in rates if n is not None]
+        groups = [{"params": parameters, "lr": rate, "full_lr": rate} for rate, parameters in trainable if parameters]
+        if not groups:
+            return None
+        return torch.optim.AdamW(groups, betas=self.recipe.betas, weight_decay=self.recipe.weight_decay)
 
-    def _take_step(self, i: int, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], lr: float) -> None:
+    def _take_step(self, i: int, optimizer: torch.optim.Optimizer) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         average_gradients(parameters)
         clip_grad_norm_(parameters, self.recipe.clip)
         for group in optimizer.param_groups:
-            group["lr"] = lr * min(1.0, (i + 1) / max(1, self.recipe.warmup_steps))
+            group["lr"] = group["full_lr"] * min(1.0, (i + 1) / max(1, self.recipe.warmup_steps))
         optimizer.step()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,8 +35,8 @@ from stillhouse.diffusion.teacher import Teacher, TeacherPlan, default_widths, g
 AXES = {
     "student_updates": "Student updates",
     "network_passes": "Network passes in training, all networks",
-    "seconds": "Seconds of training",
 }
+CURVE_METRICS = ("fid", "kid", "recall")
 CURVE_SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 """When a training curve is measured, as shares of the student's updates."""
 GRID_COLUMNS = 10
@@ -135,16 +135,16 @@ def curve_updates(student_updates: int) -> tuple[int, ...]:
     return tuple(sorted({round(share * student_updates) for share in CURVE_SHARES}))
 
 
-def read_curves(run: Run, stage: str, arm: str, metrics: Sequence[Metric]) -> tuple[Curve, ...]:
+def read_curves(run: Run, stage: str, arm: str) -> tuple[Curve, ...]:
     """The curves of an arm from the evaluations that its stage recorded."""
     records = [entry for entry in run.records(stage=stage) if "evaluation" in entry]
     return tuple(
         Curve(
             arm,
-            metric.key,
-            tuple({**{axis: r[axis] for axis in AXES}, "value": r["evaluation"][metric.key]} for r in records),
+            metric,
+            tuple({**{axis: r[axis] for axis in AXES}, "value": r["evaluation"][metric]} for r in records),
         )
-        for metric in metrics
+        for metric in CURVE_METRICS
         if records
     )
 

@@ -91,6 +91,8 @@ class Config(ImageTask):
     """Learning rate of the student."""
     fake_lr: float = 2e-4
     """Learning rate of the critic."""
+    head_lr: float = 1e-3
+    """Learning rate of the discriminator's head, which starts from nothing."""
     warmup_steps: int = 0
     """Steps over which the learning rates rise from 0."""
     matching_weight: float = 1.0
@@ -121,6 +123,7 @@ PRESETS: Mapping[str, Config] = {
         batch=280,
         student_lr=2e-6,
         fake_lr=2e-6,
+        head_lr=2e-6,
         warmup_steps=500,
         gan_weight=3e-3,
         ema_decay=0.0,
@@ -146,6 +149,7 @@ def recipe(config: Config, teacher: Denoiser) -> Recipe:
         inputs=config.inputs,
         student_lr=config.student_lr,
         fake_lr=config.fake_lr,
+        head_lr=config.head_lr,
         warmup_steps=config.warmup_steps,
         ema_decay=config.ema_decay,
         matching_weight=config.matching_weight,
@@ -246,7 +250,7 @@ def result(config: Config, run: Run, setting: Setting, student: Arm, sampler: Sa
         metrics=metrics,
         arms=(teacher, student, *others),
         axes=AXES,
-        curves=read_curves(run, "student", student.name, metrics),
+        curves=read_curves(run, "student", student.name),
         pictures=pictures,
         notes=notes(config, setting),
     )
