@@ -12,4 +12,20 @@ TINY_IMAGES = {
 
 ROWS: dict[str, dict[str, object]] = {
     "dmd2": {**TINY_IMAGES, "student_updates": 3, "updates_ratio": 2},
+    "disback": {
+        **TINY_IMAGES,
+        "student_updates": 4,
+        "updates_ratio": 2,
+        "nodes": 2,
+        "recording_updates": 4,
+        "switch": "fixed",
+        "switch_updates": 2,
+    },
+    "multi_student": {
+        **TINY_IMAGES,
+        "students": 2,
+        "student_updates": 2,
+        "adversarial_updates": 1,
+        "updates_ratio": 2,
+    },
 }

@@ -60,6 +60,7 @@ CATALOG: dict[str, Entry] = {
         IMAGES,
         "a diffusion model",
         "a one-step generator",
+        "stillhouse.methods.disback",
     ),
     "multi_student": Entry(
         "Multi-Student Distillation",
@@ -67,6 +68,7 @@ CATALOG: dict[str, Entry] = {
         IMAGES,
         "a diffusion model, images, conditions",
         "K small one-step generators and a router",
+        "stillhouse.methods.multi_student",
     ),
     "swiftbrush": Entry(
         "SwiftBrush",

@@ -7,17 +7,12 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-import cattrs
-from cattrs.strategies import configure_union_passthrough
-
 from stillhouse.catalog import CATALOG, Method, load_method
 from stillhouse.core.distributed import from_leader, start_processes, stop_processes
 from stillhouse.core.errors import UserError
+from stillhouse.core.options import from_plain, to_plain
 from stillhouse.core.result import save_result
 from stillhouse.core.run import Run
-
-_converter = cattrs.Converter(forbid_extra_keys=True)
-configure_union_passthrough(str | bool | int | float | None, _converter)
 
 
 def run(
@@ -62,7 +57,7 @@ def start(
         module = load_method(method)
         settings = {"quiet": quiet, "checkpoint_seconds": checkpoint_seconds}
         if _is_leader():
-            options = _converter.unstructure(config)
+            options = to_plain(config)
             opened = Run.create(method, options, out=out, **settings)  # type: ignore[arg-type]
             from_leader(str(opened.folder))
         else:
@@ -83,13 +78,7 @@ def resume(folder: str | Path, *, quiet: bool = False, checkpoint_seconds: float
     try:
         with Run.open(Path(folder), quiet=quiet, checkpoint_seconds=checkpoint_seconds) as opened:
             module = load_method(opened.method)
-            try:
-                config = _converter.structure(opened.options, module.Config)
-            except Exception as error:
-                raise UserError(
-                    f"the config of {folder} does not fit this version of stillhouse",
-                    "resume with the version that started the run (environment.json names it)",
-                ) from error
+            config = from_plain(opened.options, module.Config, Path(folder))
             return _work(module, config, opened)
     finally:
         stop_processes()

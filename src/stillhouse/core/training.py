@@ -139,7 +139,7 @@ def _restore(state: Mapping[str, Stateful], folder: Path, run: Run) -> tuple[int
 def _forget_metrics_after(done: int, stage: str, run: Run) -> None:
     """Drop the stage's lines written after its checkpoint: their updates are done again."""
     records = run.records()
-    kept = [entry for entry in records if entry.get("stage") != stage or 0 < entry.get("update", 0) <= done]
+    kept = [entry for entry in records if entry.get("stage") != stage or (done > 0 and entry.get("update", 0) <= done)]
     if len(kept) < len(records):
         write_atomically(run.metrics_file, "".join(json.dumps(entry) + "\n" for entry in kept))
 

@@ -70,11 +70,20 @@ def _decoded(x: Images, autoencoder: Autoencoder | None) -> Images:
 
 def draw_images(sampler: Sampler, conditions: Conditions, labels: Int[Tensor, " n"], seed: int) -> Images:
     """Images in [-1, 1] on the CPU, one for each label; all samplers see the same first noise for the same seed."""
-    first = torch.randn(len(labels), 1, *sampler.shape, generator=generator(seed, "evaluation noise"))
+    return images_from(evaluation_noise(sampler, len(labels), seed), sampler, conditions, labels)
+
+
+def evaluation_noise(sampler: Sampler, count: int, seed: int) -> Float[Tensor, "n noises channels height width"]:
+    """The noise of `count` images, for every pass that takes some."""
+    first = torch.randn(count, 1, *sampler.shape, generator=generator(seed, "evaluation noise"))
     more = torch.randn(
-        len(labels), sampler.noises - 1, *sampler.shape, generator=generator(seed, "evaluation noise, later levels")
+        count, sampler.noises - 1, *sampler.shape, generator=generator(seed, "evaluation noise, later levels")
     )
-    noise = torch.cat([first, more], dim=1)
+    return torch.cat([first, more], dim=1)
+
+
+def images_from(noise: Tensor, sampler: Sampler, conditions: Conditions, labels: Int[Tensor, " n"]) -> Images:
+    """Images in [-1, 1] on the CPU of this noise, one for each label."""
     images = []
     for part, part_labels in zip(noise.split(BATCH), labels.split(BATCH), strict=True):
         device = part_labels.device

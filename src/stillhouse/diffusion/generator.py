@@ -102,7 +102,11 @@ def sample(
         out: the picture.
         seed: of the noise.
     """
-    generator = load_generator(run / "model")
+    sample_with(load_generator(run / "model"), conditions, count, out, seed)
+
+
+def sample_with(generator: Generator, conditions: Sequence[str], count: int, out: Path, seed: int) -> None:
+    """Draw `count` images of each condition (all by default), a row each, into a picture."""
     rows = list(conditions or generator.names)
     started = time.perf_counter()
     images = generator([row for row in rows for _ in range(count)], seed)

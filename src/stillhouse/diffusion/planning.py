@@ -3,16 +3,54 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from stillhouse.core.estimate import Estimate, Stage
 from stillhouse.diffusion.conditions import new_text_encoder
 from stillhouse.diffusion.denoiser import Denoiser, load_denoiser
 from stillhouse.diffusion.images import captions, load_images, split
 from stillhouse.diffusion.preconditioning import Edm
-from stillhouse.diffusion.task import ImageTask, teacher_plan
+from stillhouse.diffusion.students import StudentTask
+from stillhouse.diffusion.task import ImageTask, curve_updates, teacher_plan
 from stillhouse.diffusion.teacher import new_unet, teacher_folder
+
+
+@dataclass(frozen=True)
+class Before:
+    """A stage that a method has before its student's."""
+
+    name: str
+    updates: int
+    passes: int
+    """Of one item, a backward pass counted as one more."""
+
+
+def plan_distillation(task: StudentTask, *, gan: bool, before: Sequence[Before] = (), students: int = 1) -> Estimate:
+    """Passes, checkpoints and seconds of score distillation, from two timed passes of the teacher's network."""
+    network, cached = plan_network(task)
+    forward, backward = pass_seconds(network, task.batch)
+    parameters, mean_pass = network.parameter_count, (forward + backward) / 2
+
+    def stage(name: str, updates: int, passes: int, copies: int) -> Stage:
+        return Stage(name, updates, passes, passes * mean_pass, 4 * copies * parameters)
+
+    steps = task.student_updates * task.updates_ratio * students
+    per_student, per_critic = 2 + 2 + gan, 1 + 2 + 2 * gan
+    passes = task.batch * (task.student_updates * students * per_student + steps * per_critic)
+    teacher_updates = 0 if cached else task.teacher_updates
+    evaluations = len(curve_updates(task.student_updates)) + 2 * task.teacher_steps + 10
+    return Estimate(
+        (
+            stage("teacher", teacher_updates, 2 * teacher_updates * task.teacher_batch, 4),
+            *(stage(b.name, b.updates, b.updates * b.passes * task.batch, 4) for b in before),
+            stage("student", steps, passes, 8),
+            Stage("evaluation", 0, evaluations * task.samples, evaluations * task.samples * forward),
+        )
+    )
 
 
 def plan_network(task: ImageTask) -> tuple[Denoiser, bool]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -142,6 +142,11 @@ class RealImages:
     images: Images | None
     labels: Int[Tensor, " n"]
 
+    def of_labels(self, wanted: Sequence[int]) -> RealImages:
+        """Only those of the wanted labels."""
+        chosen = torch.isin(self.labels, torch.tensor(wanted, device=self.labels.device))
+        return RealImages(None if self.images is None else self.images[chosen], self.labels[chosen])
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -176,7 +181,8 @@ class ScoreDistillation:
     """Trains a student against a target score with a fake score beside it; see the module's docstring.
 
     Args:
-        student: network of the generator; its parameters that require gradients are trained.
+        student: network of the generator; its parameters that require gradients are trained. Of a frozen student, which
+            has none, only the samples are learned by the fake score.
         target: the target score.
         fake_score: the critic network, or None for score distillation sampling (arXiv 2209.14988), where the
             student's own image takes its place.
@@ -212,11 +218,12 @@ class ScoreDistillation:
         state: dict[str, Stateful] = {
             "student": self.student,
             "student_ema": self.ema,
-            "student_optimizer": cast(torch.optim.Optimizer, self.student_optimizer),
             "target": self.target,
             "ledger": self.ledger,
             "gan_balance": self.gan_balance,
         }
+        if self.student_optimizer:
+            state["student_optimizer"] = self.student_optimizer
         if self.fake_score:
             state["fake_score"] = self.fake_score
         if self.discriminator:
@@ -229,7 +236,7 @@ class ScoreDistillation:
         """Step i: the networks whose turn it is, on one batch; returns the losses."""
         parts = list(self.draw().parts(self.recipe.micro_batches))
         losses: dict[str, float] = {}
-        if i % self.recipe.cadence.student == 0:
+        if self.student_optimizer and i % self.recipe.cadence.student == 0:
             generated = self._update_student(i, parts, losses)
         else:
             generated = [self._generated(part) for part in parts]

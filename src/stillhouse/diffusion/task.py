@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from stillhouse.core.errors import require
 from stillhouse.core.files import content_hash, folder_bytes
@@ -149,10 +149,10 @@ def read_curves(run: Run, stage: str, arm: str) -> tuple[Curve, ...]:
     )
 
 
-def sampler_cost(sampler: Sampler, denoiser: Denoiser, conditions: Conditions, **more: Any) -> Cost:
+def sampler_cost(sampler: Sampler, network: nn.Module, conditions: Conditions, **more: Any) -> Cost:
     """What it costs to use a sampler; `more` says what it cost to make."""
     return Cost(
-        parameters=denoiser.parameter_count,
+        parameters=sum(p.numel() for p in network.parameters()),
         network_passes=sampler.passes,
         latency_seconds=latencies(sampler, conditions),
         **more,
@@ -193,7 +193,7 @@ def teacher_samplers(task: ImageTask, teacher: Teacher) -> tuple[Sampler, Sample
 
 def _teacher_metrics(task: ImageTask, setting: Setting, sampler: Sampler) -> dict[str, float]:
     key = {
-        "teacher": _weights_hash(setting.teacher.denoiser),
+        "teacher": weights_hash(setting.teacher.denoiser),
         "sampler": sampler.name,
         "guidance": task.guidance_scale,
         "samples": task.samples,
@@ -205,7 +205,8 @@ def _teacher_metrics(task: ImageTask, setting: Setting, sampler: Sampler) -> dic
     return cached_metrics(key, lambda: setting.measure(sampler))
 
 
-def _weights_hash(denoiser: Denoiser) -> str:
+def weights_hash(denoiser: Denoiser) -> str:
+    """Digest of the network's weights."""
     return content_hash(p.detach().cpu().numpy().tobytes() for p in denoiser.parameters())
 
 
