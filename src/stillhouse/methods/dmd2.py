@@ -73,7 +73,7 @@ from stillhouse.diffusion.teacher import save_student
 class Config(ImageTask):
     """Options of DMD2."""
 
-    student_updates: int = 400
+    student_updates: int = 300
     """Updates of the student."""
     updates_ratio: int = 5
     """Critic updates for each student update (the two time-scale rule)."""
@@ -95,7 +95,7 @@ class Config(ImageTask):
     """Learning rate of the discriminator's head, which starts from nothing."""
     warmup_steps: int = 0
     """Steps over which the learning rates rise from 0."""
-    cooldown: float = 0.5
+    cooldown: float = 0.3
     """Share of the steps, at the end, over which the learning rates fall to 0."""
     matching_weight: float = 1.0
     """Weight of the distribution-matching loss; 0 leaves the GAN alone."""
