@@ -217,7 +217,7 @@ def main() -> None:
         print(f"stillhouse: {error}", file=sys.stderr)
         sys.exit(2)
     except Interrupted as error:
-        print(f"stillhouse: {error}; go on with: stillhouse resume RUN_FOLDER", file=sys.stderr)
+        print(f"stillhouse: {error}", file=sys.stderr)
         sys.exit(130)
     except (KeyboardInterrupt, BrokenPipeError):
         sys.exit(130)
