@@ -26,6 +26,7 @@ from stillhouse.core.training import Stateful
 from stillhouse.diffusion.conditions import Conditions
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.discriminator import DiscriminatorHead
+from stillhouse.diffusion.gan_balance import GanBalance
 from stillhouse.diffusion.losses import (
     denoising_loss,
     discriminator_loss,
@@ -67,7 +68,11 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
     warmup_steps: int = 0
-    """Steps over which both learning rates rise from 0."""
+    """Steps over which the learning rates rise from 0."""
+    steps: int = 0
+    """How many steps there will be; only the cooldown needs to know."""
+    cooldown: float = 0.0
+    """Share of the steps, at the end, over which the learning rates fall to 0."""
     clip: float = 10.0
     """Largest norm of a network's gradient."""
     ema_decay: float = 0.99
@@ -84,6 +89,12 @@ class Recipe:
     """Classifier-free guidance of the target score."""
     fake_guidance_scale: float = 1.0
     """Classifier-free guidance of the fake score in the matching loss."""
+
+    def rate_share(self, step: int) -> float:
+        """Share of the full learning rates at a step: up over the warm-up, down over the cooldown."""
+        up = (step + 1) / max(1, self.warmup_steps)
+        down = (self.steps - step) / (self.cooldown * self.steps) if self.cooldown * self.steps > 0 else 1.0
+        return min(1.0, up, down)
 
 
 class TargetScore(Protocol):
@@ -406,49 +417,8 @@ class ScoreDistillation:
         average_gradients(parameters)
         clip_grad_norm_(parameters, self.recipe.clip)
         for group in optimizer.param_groups:
-            group["lr"] = group["full_lr"] * min(1.0, (i + 1) / max(1, self.recipe.warmup_steps))
+            group["lr"] = group["full_lr"] * self.recipe.rate_share(i)
         optimizer.step()
-
-
-class GanBalance:
-    """Weight of the generator's GAN loss: a number, or "auto".
-
-    "auto" gives the GAN and the matching loss gradients of equal norm on the image: the ratio of their norms,
-    averaged over past student updates (0 at the first, when nothing has been seen), and 1 without a matching loss.
-    """
-
-    MEMORY = 0.9
-
-    def __init__(self, weight: float | Literal["auto"]) -> None:
-        self.given = weight
-        self.ratio = 0.0
-        self.seen = {"matching": 0.0, "adversarial": 0.0}
-
-    @property
-    def weight(self) -> float:
-        """The weight to use now."""
-        return self.ratio if self.given == "auto" else float(self.given)
-
-    def see(self, matching: Images, adversarial: Images) -> None:
-        """Take in both gradients on this part's images."""
-        self.seen["matching"] += float(matching.square().sum())
-        self.seen["adversarial"] += float(adversarial.square().sum())
-
-    def after_student_update(self, average: Callable[[dict[str, float]], dict[str, float]]) -> None:
-        """Move the ratio towards what the last update showed."""
-        if self.given != "auto":
-            return
-        seen = average(self.seen)
-        self.seen = dict.fromkeys(seen, 0.0)
-        if seen["adversarial"] > 0:
-            now = (seen["matching"] / seen["adversarial"]) ** 0.5 if seen["matching"] > 0 else 1.0
-            self.ratio = now if self.ratio == 0 else self.MEMORY * self.ratio + (1 - self.MEMORY) * now
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"ratio": self.ratio}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.ratio = state_dict["ratio"]
 
 
 def _add(losses: dict[str, float], name: str, value: float) -> None:

@@ -39,7 +39,7 @@ from stillhouse.diffusion.teacher import save_student
 class StudentTask(ImageTask):
     """Options of every method that trains a student by score distillation."""
 
-    student_updates: int = 400
+    student_updates: int = 300
     """Updates of the student."""
     updates_ratio: int = 5
     """Critic updates for each student update (the two time-scale rule)."""
@@ -55,7 +55,9 @@ class StudentTask(ImageTask):
     """Learning rate of the critic."""
     warmup_steps: int = 0
     """Steps over which the learning rates rise from 0."""
-    ema_decay: float = 0.99
+    cooldown: float = 0.3
+    """Share of the steps, at the end, over which the learning rates fall to 0."""
+    ema_decay: float = 0.95
     """Memory of the average of the student's weights that is exported; 0 for none."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the networks; the weights stay float32."""
@@ -124,6 +126,8 @@ def recipe(task: StudentTask, sigmas: tuple[float, ...], **more: Any) -> Recipe:
         student_lr=task.student_lr,
         fake_lr=task.fake_lr,
         warmup_steps=task.warmup_steps,
+        steps=task.student_updates * task.updates_ratio,
+        cooldown=task.cooldown,
         ema_decay=task.ema_decay,
         guidance_scale=task.guidance_scale,
         **more,

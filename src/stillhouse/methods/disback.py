@@ -111,6 +111,7 @@ PRESETS: Mapping[str, Config] = {
         switch="fixed",
         switch_updates=1000,
         gan_weight=5e-3,
+        cooldown=0.0,
         ema_decay=0.0,
         precision="bfloat16",
         samples=10_000,
@@ -132,7 +133,7 @@ def record_degradation(config: Config, setting: Setting, initial: Denoiser, node
     teacher = setting.teacher.denoiser
     frozen = copy.deepcopy(initial).requires_grad_(False)
     numbers = recipe(config, student_sigmas(config, teacher), gan_weight=0.0)
-    numbers = replace(numbers, fake_lr=config.recording_lr)
+    numbers = replace(numbers, fake_lr=config.recording_lr, cooldown=0.0)
     degraded = trainable_copy(teacher)
     engine = ScoreDistillation(
         frozen, ConstantTarget(teacher), degraded, setting.conditions, setting.real_images(), numbers

@@ -85,6 +85,7 @@ PRESETS: Mapping[str, Config] = {
         head_lr=2e-6,
         warmup_steps=500,
         gan_weight=3e-3,
+        cooldown=0.0,
         ema_decay=0.0,
         precision="bfloat16",
         samples=50_000,

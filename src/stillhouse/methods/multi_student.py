@@ -112,6 +112,7 @@ PRESETS: Mapping[str, Config] = {
         head_lr=2e-6,
         warmup_steps=500,
         gan_weight=3e-3,
+        cooldown=0.0,
         ema_decay=0.0,
         precision="bfloat16",
         samples=50_000,
@@ -144,8 +145,8 @@ def train_part(config: Config, setting: Setting, number: int, part: Run) -> None
     engine = matching_engine(config, setting, student, data, sigmas)
     charge = train_student(engine, config, setting, part, charge, f"matching-{number}", judge)
     if config.adversarial_updates:
-        engine = adversarial_engine(config, setting, engine, number)
         task = replace(config, student_updates=config.adversarial_updates)
+        engine = adversarial_engine(task, setting, engine, number)
         charge = train_student(engine, task, setting, part, charge, f"adversarial-{number}", judge)
     if part.leader:
         average = engine.ema.average

@@ -7,6 +7,7 @@ named by the numbers they have in the arms table, written beside their points an
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -223,7 +224,7 @@ def spread_apart(spots: Sequence[tuple[float, float]]) -> list[float]:
     heights = [y for _, y in spots]
     column: list[int] = []
     by_x = sorted(range(len(spots)), key=lambda i: spots[i][0])
-    for i, after in zip(by_x, [*by_x[1:], None], strict=True):
+    for i, after in itertools.zip_longest(by_x, by_x[1:]):
         column.append(i)
         if after is None or spots[after][0] - spots[i][0] > 1.5 * LABEL_PIXELS:
             column.sort(key=lambda k: spots[k][1])
