@@ -88,7 +88,7 @@ def run_value(bench: Bench, method: str, options: Mapping[str, Any]) -> Any:
     else:
         run = stillhouse.run(method, out=folder, quiet=True, **options)
     student = run.result.arm("student")
-    cost = {key: value for key, value in vars(student.cost).items()}
+    cost = dict(vars(student.cost))
     curves = {curve.metric: [dict(point) for point in curve.points] for curve in run.result.curves}
     others = {arm.name: dict(arm.metrics) for arm in run.result.arms if arm.role != "student"}
     tables = [[list(row) for row in table.rows] for table in run.result.tables]

@@ -20,7 +20,7 @@ from stillhouse.diffusion.degradation import (
     node_updates,
     save_node,
 )
-from stillhouse.diffusion.denoiser import Denoiser
+from stillhouse.diffusion.denoiser import Denoiser, load_denoiser, save_denoiser
 from stillhouse.diffusion.losses import denoising_loss
 from stillhouse.diffusion.preconditioning import Edm
 from stillhouse.diffusion.score_distillation import ConstantTarget, RealImages, Recipe, ScoreDistillation
@@ -271,6 +271,16 @@ def test_score_matching_of_equal_networks_is_zero_and_none_reaches_the_teacher()
     assert all(p.grad is None for p in teacher.parameters())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in other.parameters())
     assert other.sample_shape == teacher.sample_shape
+
+
+def test_narrower_unconditional_student_stays_unconditional(tmp_path):
+    teacher = Denoiser(tiny_unet(), Edm()).eval()
+    student = narrower(teacher, (8, 8), seed=0).eval()
+    x, sigma = torch.randn(2, 1, 8, 8), torch.ones(2)
+    save_denoiser(student, tmp_path / "saved")
+    torch.testing.assert_close(load_denoiser(tmp_path / "saved")(x, sigma), student(x, sigma))
+    assert student.config.num_class_embeds is None
+    assert student.parameter_count < teacher.parameter_count
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ teacher, which cannot start as a copy of it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
@@ -46,7 +48,7 @@ def narrower(teacher: Denoiser, widths: tuple[int, ...], seed: int) -> Denoiser:
     known = teacher.config.num_class_embeds if not teacher.takes_text else None
     text = teacher.config.cross_attention_dim if teacher.takes_text else None
     # `new_unet` counts the null class itself
-    unet = new_unet(widths, channels, size, (known or 1) - 1, text)
+    unet: Any = new_unet(widths, channels, size, (known or 1) - 1, text)
     if known is None and not teacher.takes_text:
         unet.class_embedding = None
         unet.register_to_config(num_class_embeds=None)

@@ -269,11 +269,11 @@ def train_missing(config: Config, setting: Setting, run: Run) -> None:
             run.log(f"student {number} is not done: {error}")
             troubles[number] = error
     if troubles:
-        number, error = next(iter(troubles.items()))
+        number, first = next(iter(troubles.items()))
         numbers = ", ".join(map(str, troubles))
         raise UserError(
-            f"not all students are done ({numbers}); student {number}: {error.what}",
-            f"{error.mend}; then go on with: stillhouse resume {run.folder}",
+            f"not all students are done ({numbers}); student {number}: {first.what}",
+            f"{first.mend}; then go on with: stillhouse resume {run.folder}",
         )
 
 
