@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import cattrs
 from cattrs.strategies import configure_union_passthrough
 
 from stillhouse.catalog import CATALOG, Method, load_method
-from stillhouse.core.distributed import from_leader, start_processes, stop_processes
+from stillhouse.core.distributed import from_leader, rank, start_processes, stop_processes
 from stillhouse.core.errors import UserError
+from stillhouse.core.files import read_json
 from stillhouse.core.result import save_result
 from stillhouse.core.run import Run
 
@@ -61,14 +63,20 @@ def start(
     try:
         module = load_method(method)
         settings = {"quiet": quiet, "checkpoint_seconds": checkpoint_seconds}
-        if _is_leader():
+        if rank() == 0:
             options = _converter.unstructure(config)
             opened = Run.create(method, options, out=out, **settings)  # type: ignore[arg-type]
             from_leader(str(opened.folder))
         else:
             opened = Run.open(Path(from_leader("")), **settings)  # type: ignore[arg-type]
         with opened:
-            return _work(module, config, opened)
+            try:
+                return _work(module, config, opened)
+            except UserError:
+                # nothing was trained yet: the mended command may have the folder
+                if opened.leader and not opened.checkpoint_folder.exists():
+                    shutil.rmtree(opened.folder)
+                raise
     finally:
         stop_processes()
 
@@ -101,9 +109,10 @@ def load(folder: str | Path) -> Any:
     Raises:
         UserError: not a run folder, or the run has not finished.
     """
-    with Run.open(Path(folder), quiet=True) as opened:
-        opened.result  # noqa: B018 (raises where the run has not finished)
-        return load_method(opened.method).load(opened.model_folder)
+    record = read_json(Path(folder) / "config.json")
+    if not (Path(folder) / "result.json").exists():
+        raise UserError(f"{folder} has no result yet", f"finish it with: stillhouse resume {folder}")
+    return load_method(record["method"]).load(Path(folder) / "model")
 
 
 def preset_config(module: Method, method: str, preset: str) -> Any:
@@ -131,7 +140,12 @@ def with_options(config: Any, options: dict[str, Any]) -> Any:
                 f"no option {name!r}",
                 f"did you mean {close[0]!r}?" if close else f"options: {', '.join(names)}",
             )
-    return dataclasses.replace(config, **options)
+    try:
+        plain = _converter.unstructure(dataclasses.replace(config, **options))
+        return _converter.structure(plain, type(config))
+    except Exception as error:
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        raise UserError(f"a wrong value among {given}", "see the types in: stillhouse run METHOD --help") from error
 
 
 def _work(module: Method, config: Any, opened: Run) -> Run:
@@ -148,9 +162,3 @@ def _work(module: Method, config: Any, opened: Run) -> Run:
         report = write_report(opened, entry.title)
         opened.log(f"report: {report}")
     return opened
-
-
-def _is_leader() -> bool:
-    from stillhouse.core.distributed import rank
-
-    return rank() == 0

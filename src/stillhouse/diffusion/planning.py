@@ -9,9 +9,9 @@ import torch
 
 from stillhouse.diffusion.conditions import new_text_encoder
 from stillhouse.diffusion.denoiser import Denoiser, load_denoiser
-from stillhouse.diffusion.images import captions, load_images, split
+from stillhouse.diffusion.images import captions
 from stillhouse.diffusion.preconditioning import Edm
-from stillhouse.diffusion.task import ImageTask, teacher_plan
+from stillhouse.diffusion.task import ImageTask, load_splits, teacher_plan
 from stillhouse.diffusion.teacher import new_unet, teacher_folder
 
 REPEATS = 5
@@ -21,7 +21,7 @@ def plan_network(task: ImageTask) -> tuple[Denoiser, bool]:
     """A network like the task's teacher, and whether the teacher need not be trained."""
     if task.teacher != "train":
         return load_denoiser(Path(task.teacher), task.prediction), True
-    splits = split(load_images(task.data, size=task.size), seed=0)
+    splits = load_splits(task)
     plan, data = teacher_plan(task, splits), splits.train
     width = new_text_encoder(captions(data)).model.config.hidden_size if plan.text else None
     unet = new_unet(plan.widths, data.channels, data.size, data.classes, width)
@@ -36,14 +36,20 @@ def pass_seconds(denoiser: Denoiser, batch: int) -> tuple[float, float]:
     condition = _some_condition(denoiser, batch, device)
     times = []
     for _ in range(REPEATS):
-        started = time.perf_counter()
+        started = _now(device)
         denoised = denoiser(x, sigma, condition)
-        middle = time.perf_counter()
+        middle = _now(device)
         denoised.square().mean().backward()
-        times.append((middle - started, time.perf_counter() - middle))
+        times.append((middle - started, _now(device) - middle))
     # the fastest of each: anything slower is the machine's other work
     forward, backward = (min(column) for column in zip(*times, strict=True))
     return forward / batch, backward / batch
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def _some_condition(denoiser: Denoiser, batch: int, device: torch.device) -> torch.Tensor | None:

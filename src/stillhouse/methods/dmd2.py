@@ -32,6 +32,7 @@ from typing import Literal
 
 import torch
 
+from stillhouse.core.distributed import world_size
 from stillhouse.core.errors import require
 from stillhouse.core.estimate import Estimate, Stage
 from stillhouse.core.files import folder_bytes, make_folder_atomically
@@ -138,8 +139,15 @@ PRESETS: Mapping[str, Config] = {
 
 def student_sigmas(config: Config, teacher: Denoiser) -> tuple[float, ...]:
     """Noise levels at which the student is called."""
-    first = config.sigma_init or teacher.preconditioning.sigma_max
-    return tuple(few_step_sigmas(teacher.preconditioning, config.steps, first))
+    first = teacher.preconditioning.sigma_max if config.sigma_init is None else config.sigma_init
+    require(first > 0, f"a first noise level of {first}", "use a --sigma-init above 0")
+    sigmas = tuple(few_step_sigmas(teacher.preconditioning, config.steps, first))
+    require(
+        len(sigmas) == config.steps,
+        f"only {len(sigmas)} of {config.steps} levels lie below {first:g}",
+        "raise --sigma-init or lower --steps",
+    )
+    return sigmas
 
 
 def recipe(config: Config, teacher: Denoiser) -> Recipe:
@@ -217,12 +225,11 @@ def distill(config: Config, run: Run) -> Result:
         evaluate=evaluate,
         evaluate_at=when,
     )
+    if not run.leader:
+        return Result("dmd2", "", (), ())  # the leader's is kept
     student = merged(engine.ema.average)
     sampler = setting.student_sampler(student, sigmas)
-    if run.leader:
-        make_folder_atomically(
-            run.model_folder, lambda place: save_student(student, setting.teacher, place, sigmas=sigmas)
-        )
+    make_folder_atomically(run.model_folder, lambda place: save_student(student, setting.teacher, place, sigmas=sigmas))
     arm = Arm(
         f"student, {sampler.name}",
         "student",
@@ -298,7 +305,23 @@ def check(config: Config) -> None:
         config.gan_weight != 0 or config.matching_weight > 0, "neither a matching nor a GAN loss", "give one a weight"
     )
     require(
-        0 < config.micro_batches <= config.batch,
+        config.gan_weight == 0 or config.gan_features == "teacher" or config.fake_score == "trained",
+        "the GAN loss would sit on a fake score that is not there",
+        "use --gan-features teacher",
+    )
+    require(
+        min(config.student_lr, config.fake_lr, config.head_lr) > 0, "a learning rate of 0 or less", "use rates above 0"
+    )
+    require(0 <= config.ema_decay < 1, f"an EMA decay of {config.ema_decay}", "use 0 or more, and less than 1")
+    require(0 <= config.cooldown <= 1, f"a cooldown of {config.cooldown}", "give a share between 0 and 1")
+    processes = world_size()
+    require(
+        config.batch % processes == 0 and config.teacher_batch % processes == 0,
+        f"a batch of {config.batch} (teacher {config.teacher_batch}) on {processes} processes",
+        "use multiples of the processes",
+    )
+    require(
+        0 < config.micro_batches <= config.batch // processes,
         f"{config.micro_batches} micro-batches of a batch of {config.batch}",
         "use at least one image a micro-batch",
     )
@@ -311,10 +334,14 @@ def estimate(config: Config) -> Estimate:
     forward, backward = pass_seconds(network, config.batch)
     parameters, images = network.parameter_count, config.batch
     gan = config.gan_weight != 0
-    per_student = 2 + 2 + (1 if gan else 0)
-    per_critic = 1 + 2 + (2 if gan else 0)
+    guided = 1 if config.guidance_scale == 1 else 2
+    earlier = (config.steps - 1) / 2 if config.inputs == "backward-simulation" else 0
     steps = config.student_updates * config.updates_ratio
-    passes = images * (config.student_updates * per_student + steps * per_critic)
+    # student: image (2), target, critic, GAN (2); critic: its loss (2), GAN on fake and real (4), image where it has none
+    per_student = 2 + guided + 1 + (2 if gan else 0)
+    per_critic = 2 + (4 if gan else 0)
+    generations = steps - config.student_updates + steps * earlier
+    passes = round(images * (config.student_updates * per_student + steps * per_critic + generations))
     teacher_passes = 0 if cached else 2 * config.teacher_updates * config.teacher_batch
     evaluations = len(curve_updates(config.student_updates)) + 2 * config.teacher_steps + 10
     mean_pass = (forward + backward) / 2
