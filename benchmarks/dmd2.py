@@ -46,7 +46,7 @@ TEACHERS = {
 }  # fmt: skip
 TEACHERS["captioned digits"] = {**TEACHERS["digits"], "conditions": "text", "teacher_updates": 600}
 SEEDS = {"digits": (0, 1, 2, 3, 4), "mnist-5k": (0, 1, 2), "captioned digits": (0,)}
-UPDATES = {"digits": 160, "mnist-5k": 50, "captioned digits": 160}
+UPDATES = {"digits": 160, "mnist-5k": 40, "captioned digits": 160}
 TUNING_SEED = 100
 LEARNING_RATES = (1e-4, 2e-4)
 TUNING_SHARE = 0.4
@@ -79,7 +79,7 @@ ARMS = (
     Recipe("4 steps, backward simulation", {"steps": 4}, seeds=(0, 3, 4)),
     Recipe("4 steps, noised real inputs", {"steps": 4, "inputs": "noised-real"}, seeds=(0, 3, 4)),
 )
-MNIST_ARMS = ("5:1 + GAN", "5:1", "1:1", "1:1, three times as long")
+MNIST_ARMS = ("5:1 + GAN", "5:1", "1:1")
 
 
 def arm_run(data: str, recipe: Recipe, seed: int, learning_rate: float, judged_on: str, share: float = 1.0) -> Any:
@@ -314,10 +314,6 @@ def claims_of(data: str, part: str) -> list[Claim]:
           for key, title in (("precision", "precision"), ("recall", "recall"), ("class_accuracy", "class accuracy"))),
         claim(f"two-time-scale-updates-{data}", "5 critic updates against 1, FID at equal student updates, no GAN", 0.75,
               ratio_of_means(fids("5:1"), fids("1:1")), "<= 1.0", data, part),
-        claim(f"two-time-scale-passes-{data}", "5 critic updates against 1, FID at equal network passes, no GAN", None,
-              ratio_of_means(fids("5:1"), fids("1:1, three times as long")), "<= 1.0", data, part,
-              note=f"{mean(metric(found['5:1'], 'training_passes')):.0f} passes against "
-                   f"{mean(metric(found['1:1, three times as long'], 'training_passes')):.0f}"),
         claim(f"gan-{data}", "+ GAN against none, FID at equal student updates", 0.58,
               ratio_of_means(fids("5:1 + GAN"), fids("5:1")), "<= 1.0", data, part),
         claim(f"gan-passes-{data}", "+ GAN against none, FID at equal network passes", None,
@@ -331,6 +327,10 @@ def claims_of(data: str, part: str) -> list[Claim]:
         four = found["4 steps, backward simulation"]
         four_teachers = [run["others"]["teacher, Heun, 18 steps"]["metrics"] for run in four]
         made += [
+            claim("two-time-scale-passes", "5 critic updates against 1, FID at equal network passes, no GAN", None,
+                  ratio_of_means(fids("5:1"), fids("1:1, three times as long")), "<= 1.0", data, part,
+                  note=f"{mean(metric(found['5:1'], 'training_passes')):.0f} passes against "
+                       f"{mean(metric(found['1:1, three times as long'], 'training_passes')):.0f}"),
             claim("gan-alone", "GAN alone against matching + GAN, FID", None,
                   ratio_of_means(fids("GAN alone"), fids("5:1 + GAN")), ">= 1.0", data, part),
             claim("no-fake-score", "No fake score (SDS) against 1:1, FID", None,
