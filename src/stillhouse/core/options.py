@@ -22,6 +22,11 @@ def to_plain(config: Any) -> dict[str, Any]:
     return plain
 
 
+def structured(options: dict[str, Any], kind: type[Config]) -> Config:
+    """The config of these values; an exception of cattrs where one of them is wrong."""
+    return _converter.structure(options, kind)
+
+
 def from_plain(options: dict[str, Any], kind: type[Config], folder: Path) -> Config:
     """The config that `to_plain` was given.
 
@@ -29,7 +34,7 @@ def from_plain(options: dict[str, Any], kind: type[Config], folder: Path) -> Con
         UserError: it is of another version; `folder` is the run to name.
     """
     try:
-        return _converter.structure(options, kind)
+        return structured(options, kind)
     except Exception as error:
         raise UserError(
             f"the config of {folder} does not fit this version of stillhouse",

@@ -98,10 +98,9 @@ def balanced_labels(labels: Int[Tensor, " n"], count: int) -> Int[Tensor, " coun
     return labels[order.to(labels.device)].repeat(repeats)[:count]
 
 
-def latency(sampler: Sampler, conditions: Conditions, label: int, batch: int, repeats: int = 5) -> float:
+def latency(sampler: Sampler, conditions: Conditions, batch: int, device: torch.device, repeats: int = 5) -> float:
     """Median wall-clock seconds an image at this batch size, after a warm-up."""
-    device = conditions.table.device if conditions.table is not None else torch.device("cpu")
-    labels = torch.full((batch,), label, device=device)
+    labels = torch.zeros(batch, dtype=torch.long, device=device)
     noise = torch.randn(batch, sampler.noises, *sampler.shape, device=device)
     times = []
     for _ in range(repeats + 1):
@@ -113,9 +112,9 @@ def latency(sampler: Sampler, conditions: Conditions, label: int, batch: int, re
     return statistics.median(times[1:]) / batch
 
 
-def latencies(sampler: Sampler, conditions: Conditions) -> dict[str, float]:
+def latencies(sampler: Sampler, conditions: Conditions, device: torch.device) -> dict[str, float]:
     """Seconds an image at batch 1 and batch 64."""
-    return {f"batch {batch}": latency(sampler, conditions, 0, batch) for batch in (1, 64)}
+    return {f"batch {batch}": latency(sampler, conditions, batch, device) for batch in (1, 64)}
 
 
 def cached_metrics(key: Mapping[str, Any], compute: Callable[[], dict[str, float]]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from stillhouse.core.cache import cached_folder
-from stillhouse.core.errors import UserError, require
+from stillhouse.core.errors import Interrupted, UserError, require
 from stillhouse.core.files import read_json, write_json
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import generator
@@ -172,7 +172,10 @@ def _train(network: FeatureNetwork, data: ImageData, settings: FeatureSettings, 
         tempfile.TemporaryDirectory() as scratch,
         Run.create("features", options, out=Path(scratch) / "run", quiet=quiet) as run,
     ):
-        fit(step, state, settings.updates, run, stage="features")
+        try:
+            fit(step, state, settings.updates, run, stage="features", agree=bool)
+        except Interrupted:
+            raise Interrupted("stopped while the feature network was trained; run or resume again") from None
 
 
 def _task(data: ImageData, images: Tensor, labels: Tensor, turns: Int[Tensor, " n"]) -> tuple[Tensor, Tensor]:

@@ -247,11 +247,13 @@ class ScoreDistillation:
         """Step i: the networks whose turn it is, on one batch; returns the losses."""
         parts = list(self.draw().parts(self.recipe.micro_batches))
         losses: dict[str, float] = {}
+        generated: list[Images] = []
+        critics_turn = self.critic_optimizer is not None and i % self.recipe.cadence.fake_score == 0
         if self.student_optimizer and i % self.recipe.cadence.student == 0:
             generated = self._update_student(i, parts, losses)
-        else:
+        elif critics_turn:
             generated = [self._generated(part) for part in parts]
-        if self.critic_optimizer and i % self.recipe.cadence.fake_score == 0:
+        if critics_turn:
             self._update_critic(i, parts, generated, losses)
         return average_scalars(losses)
 
@@ -317,7 +319,7 @@ class ScoreDistillation:
             share = len(x) / size
             x.backward(share * self._image_gradient(x.detach().requires_grad_(), part, share, losses))
             generated.append(x.detach())
-        self._take_step(i, self.student_optimizer)
+        losses["student_gradient"] = self._take_step(i, self.student_optimizer)
         self.ema.update()
         self.ledger.add("student_updates")
         self.gan_balance.after_student_update(average_scalars)
@@ -376,7 +378,7 @@ class ScoreDistillation:
                 _add(losses, "discriminator", share * gan_loss.item())
                 loss = loss + (self.recipe.critic_gan_weight if self.fake_score else 1.0) * gan_loss
             (share * loss).backward()
-        self._take_step(i, self.critic_optimizer)
+        losses["critic_gradient"] = self._take_step(i, self.critic_optimizer)
         self.ledger.add("fake_score_updates")
 
     def _fake_score_loss(self, fake_score: Denoiser, x: Images, part: Draw) -> Float[Tensor, ""]:
@@ -412,13 +414,15 @@ class ScoreDistillation:
             return None
         return torch.optim.AdamW(groups, betas=self.recipe.betas, weight_decay=self.recipe.weight_decay)
 
-    def _take_step(self, i: int, optimizer: torch.optim.Optimizer) -> None:
+    def _take_step(self, i: int, optimizer: torch.optim.Optimizer) -> float:
+        """Update, and return the gradient's norm: where that is not finite, `fit` keeps the state before it."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         average_gradients(parameters)
-        clip_grad_norm_(parameters, self.recipe.clip)
+        norm = clip_grad_norm_(parameters, self.recipe.clip).item()
         for group in optimizer.param_groups:
             group["lr"] = group["full_lr"] * self.recipe.rate_share(i)
         optimizer.step()
+        return norm
 
 
 def _add(losses: dict[str, float], name: str, value: float) -> None:

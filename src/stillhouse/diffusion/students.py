@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from stillhouse.core.distributed import world_size
 from stillhouse.core.errors import require
 from stillhouse.core.files import folder_bytes, make_folder_atomically
 from stillhouse.core.result import Arm, Curve, Result
@@ -97,8 +98,18 @@ def check_student_task(task: StudentTask) -> None:
     """
     require(task.student_updates > 0, "no student updates", "use --student-updates 1 or more")
     require(task.updates_ratio > 0, f"an updates ratio of {task.updates_ratio}", "use 1 or more")
+    rates = [task.student_lr, task.fake_lr, *([task.head_lr] if isinstance(task, AdversarialTask) else [])]
+    require(min(rates) > 0, "a learning rate of 0 or less", "use rates above 0")
+    require(0 <= task.ema_decay < 1, f"an EMA decay of {task.ema_decay}", "use 0 or more, and less than 1")
+    require(0 <= task.cooldown <= 1, f"a cooldown of {task.cooldown}", "give a share between 0 and 1")
+    processes = world_size()
     require(
-        0 < task.micro_batches <= task.batch,
+        task.batch % processes == 0 and task.teacher_batch % processes == 0,
+        f"a batch of {task.batch} (teacher {task.teacher_batch}) on {processes} processes",
+        "use multiples of the processes",
+    )
+    require(
+        0 < task.micro_batches <= task.batch // processes,
         f"{task.micro_batches} micro-batches of a batch of {task.batch}",
         "use at least one image a micro-batch",
     )
@@ -109,8 +120,15 @@ def check_student_task(task: StudentTask) -> None:
 
 def student_sigmas(task: StudentTask, teacher: Denoiser, steps: int = 1) -> tuple[float, ...]:
     """Noise levels at which a student of so many steps is called."""
-    first = task.sigma_init or teacher.preconditioning.sigma_max
-    return tuple(few_step_sigmas(teacher.preconditioning, steps, first))
+    first = teacher.preconditioning.sigma_max if task.sigma_init is None else task.sigma_init
+    require(first > 0, f"a first noise level of {first}", "use a --sigma-init above 0")
+    sigmas = tuple(few_step_sigmas(teacher.preconditioning, steps, first))
+    require(
+        len(sigmas) == steps,
+        f"only {len(sigmas)} of {steps} levels lie below {first:g}",
+        "raise --sigma-init or lower --steps",
+    )
+    return sigmas
 
 
 def recipe(task: StudentTask, sigmas: tuple[float, ...], **more: Any) -> Recipe:
@@ -200,10 +218,7 @@ def _spent(engine: ScoreDistillation, seconds: float) -> Charge:
 
 def save_model_folder(student: Denoiser, sigmas: tuple[float, ...], setting: Setting, run: Run) -> None:
     """Save the student as the run's model, in its teacher's format."""
-    if run.leader:
-        make_folder_atomically(
-            run.model_folder, lambda place: save_student(student, setting.teacher, place, sigmas=sigmas)
-        )
+    make_folder_atomically(run.model_folder, lambda place: save_student(student, setting.teacher, place, sigmas=sigmas))
 
 
 def student_arm(

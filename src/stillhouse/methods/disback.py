@@ -193,6 +193,8 @@ def distill(config: Config, run: Run) -> Result:
         charge += record_degradation(config, setting, initial, nodes, run)
     engine = build_engine(config, setting, initial, nodes)
     charge = train_student(engine, config, setting, run, charge)
+    if not run.leader:
+        return Result("disback", "", (), ())  # the leader's is kept
     student, sigmas = engine.ema.average, engine.recipe.sigmas
     save_model_folder(student, sigmas, setting, run)
     sampler = setting.student_sampler(student, sigmas)

@@ -123,6 +123,8 @@ def distill(config: Config, run: Run) -> Result:
     setting = prepare(config, run)
     engine = build_engine(config, setting)
     charge = train_student(engine, config, setting, run)
+    if not run.leader:
+        return Result("dmd2", "", (), ())  # the leader's is kept
     student, sigmas = merged(engine.ema.average), engine.recipe.sigmas
     save_model_folder(student, sigmas, setting, run)
     sampler = setting.student_sampler(student, sigmas)
@@ -141,12 +143,18 @@ def check(config: Config) -> None:
     require(
         config.gan_weight != 0 or config.matching_weight > 0, "neither a matching nor a GAN loss", "give one a weight"
     )
+    require(
+        config.gan_weight == 0 or config.gan_features == "teacher" or config.fake_score == "trained",
+        "the GAN loss would sit on a fake score that is not there",
+        "use --gan-features teacher",
+    )
 
 
 def estimate(config: Config) -> Estimate:
     """Passes, checkpoints and seconds of a run, from two timed passes of its network."""
     check(config)
-    return plan_distillation(config, gan=config.gan_weight != 0)
+    earlier = (config.steps - 1) / 2 if config.inputs == "backward-simulation" else 0
+    return plan_distillation(config, gan=config.gan_weight != 0, earlier=earlier)
 
 
 def load(folder: Path) -> Generator:

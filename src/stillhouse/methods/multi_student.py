@@ -181,9 +181,7 @@ def matching_engine(
     )
 
 
-def adversarial_engine(
-    config: Config, setting: Setting, first: ScoreDistillation, number: int
-) -> ScoreDistillation:  # fmt: skip
+def adversarial_engine(config: Config, setting: Setting, first: ScoreDistillation, number: int) -> ScoreDistillation:
     """The first stage's student and critic go on, with a discriminator on the same part's real images."""
     assert first.fake_score
     seed_everything(config.seed, "discriminator's head of student", number)
@@ -227,9 +225,10 @@ def distill(config: Config, run: Run) -> Result:
     setting = prepare(config, run)
     parts = parts_of(config, setting)
     train_missing(config, setting, run)
+    if not run.leader:
+        return Result("multi_student", "", (), ())  # the leader's is kept
     sigmas = student_sigmas(config, setting.teacher.denoiser)
-    if run.leader:
-        make_folder_atomically(run.model_folder, lambda place: put_together(place, run, setting, parts, sigmas))
+    make_folder_atomically(run.model_folder, lambda place: put_together(place, run, setting, parts, sigmas))
     routed = RoutedDenoiser(part_networks(run, setting, config), parts, setting.conditions.table).to(setting.device)
     sampler = setting.student_sampler(routed.eval().requires_grad_(False), sigmas)
     charges = [Charge(**read_json(part_folder(run, number) / DONE)) for number in range(config.students)]
