@@ -52,7 +52,9 @@ def test_distance_covariance_is_the_integral():
     grid = torch.linspace(-8, 8, 4001).double()
     density = torch.exp(Normal(mu, (0.5 * logvar).exp()).log_prob(grid[None]))
     total = density.mean(0)
-    exact = sum((s == k).double().mean() ** 2 * torch.trapezoid((density[s == k].mean(0) - total) ** 2, grid) for k in range(3))
+    exact = sum(
+        (s == k).double().mean() ** 2 * torch.trapezoid((density[s == k].mean(0) - total) ** 2, grid) for k in range(3)
+    )
     assert losses.distance_covariance(mu, logvar, s) == pytest.approx(float(exact), rel=1e-6)
 
 
@@ -178,7 +180,9 @@ def test_the_penalty_makes_latents_fair(tmp_path):
     options = {"data": "loans", "most_rows": 1500, "teacher_updates": 150, "batch": 256, "teacher_width": 64}
     dependence = []
     for weight in (0.0, 100.0):
-        config = dataclasses.replace(fair_tables.PRESETS["laptop"], fairness_weight=weight, sampler_updates=1, **options)
+        config = dataclasses.replace(
+            fair_tables.PRESETS["laptop"], fairness_weight=weight, sampler_updates=1, **options
+        )
         with Run.create("fair_tables", {"seed": 0}, out=tmp_path / str(weight), quiet=True) as opened:
             task = pipeline.open_task(config)
             teacher, _ = pipeline.teach(config, task, opened)
@@ -197,7 +201,10 @@ def test_the_label_is_decoded_from_z_alone(table):
 
 def test_label_and_group_are_independent_in_the_synthetic_table(table):
     rows = table.generate(8000)
-    assert association((rows.granted == "yes").astype(int).to_numpy(), (rows.gender == "man").astype(int).to_numpy()) < 0.04
+    assert (
+        association((rows.granted == "yes").astype(int).to_numpy(), (rows.gender == "man").astype(int).to_numpy())
+        < 0.04
+    )
 
 
 def test_the_input_form_is_kept(table):
@@ -266,13 +273,18 @@ def test_every_arm_is_measured(run):
     assert arms["constant classifier"].metrics["fair_utility"] == 0
     assert arms["student"].cost.parameters <= arms["teacher"].cost.parameters / 4
     assert (run.model_folder / "README.md").read_text().count("do not use it for") == 1
-    assert {t.title for t in run.result.tables} >= {"Positive share by group, before and after", "Who is close to a real record"}
+    assert {t.title for t in run.result.tables} >= {
+        "Positive share by group, before and after",
+        "Who is close to a real record",
+    }
     assert len(run.result.pictures) == 3
 
 
 def test_generate_command(run, tmp_path, capsys):
     out = tmp_path / "fair.csv"
-    cli.dispatch(["fair_tables", "generate", str(run.folder), "--rows", "120", "--out", str(out), "--where", "gender=man"])
+    cli.dispatch(
+        ["fair_tables", "generate", str(run.folder), "--rows", "120", "--out", str(out), "--where", "gender=man"]
+    )
     assert set(read_table(out).gender) == {"man"}
     assert "120 rows" in capsys.readouterr().out
     for extra, message in ((["--where", "gender"], "not a condition"), (["--out", "x.txt"], "neither .csv")):

@@ -129,7 +129,9 @@ def back(codec, table):
 
 
 def test_rows_come_back(loans):
-    table = loans.assign(flag=loans.age > 40, size=pd.Categorical(loans.sector, ["retail", "care", "office", "building"]))
+    table = loans.assign(
+        flag=loans.age > 40, size=pd.Categorical(loans.sector, ["retail", "care", "office", "building"])
+    )
     again = back(coded(table), table)
     assert list(again.columns) == list(table.columns)
     assert (again.dtypes == table.dtypes).all()
@@ -250,7 +252,9 @@ def test_sensitive_auroc():
 def test_train_on_synthetic_test_on_real():
     random = np.random.default_rng(0)
     y = np.tile([0, 1], 100)
-    rows = downstream.Rows((y[:, None] + 0.01 * random.normal(size=(200, 1))).astype(np.float32), y, np.repeat([0, 1], 100))
+    rows = downstream.Rows(
+        (y[:, None] + 0.01 * random.normal(size=(200, 1))).astype(np.float32), y, np.repeat([0, 1], 100)
+    )
     right = downstream.mean_utility(downstream.train_on_test_on(rows, rows))
     assert (right["balanced_accuracy"], right["auroc"], right["f1"], right["parity_ratio"]) == (1, 1, 1, 1)
     flipped = downstream.Rows(rows.x, 1 - y, rows.s)

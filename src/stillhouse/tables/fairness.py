@@ -74,7 +74,7 @@ def sensitive_auroc(latents: NDArray[Any], groups: NDArray[Any], seed: int = 0) 
     """
     kept = large_groups(groups)
     z, s = latents[kept], groups[kept]
-    forest = RandomForestClassifier(100, min_samples_leaf=5, random_state=seed)
+    forest = RandomForestClassifier(50, min_samples_leaf=5, random_state=seed)
     values = np.unique(s)
     if len(values) < 2:
         return 0.5

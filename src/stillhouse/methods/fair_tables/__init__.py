@@ -90,7 +90,7 @@ class Config:
     """Rows of a batch that the penalty compares with one another."""
     rate: float = 2e-3
     """Learning rate of VAEs and samplers."""
-    measured_rows: int = 8000
+    measured_rows: int = 4000
     """Synthetic rows that every arm is measured on."""
     seed: int = 0
     """Seed of splits, weights and draws."""

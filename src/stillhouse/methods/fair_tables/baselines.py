@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from stillhouse.core.run import Run
 from stillhouse.core.training import Fitted, fit
 from stillhouse.methods.fair_tables.networks import mlp
-from stillhouse.methods.fair_tables.stages import Data, Plan, critic_update, descend
+from stillhouse.methods.fair_tables.stages import Data, Plan, critic_update, descend, seeded
 from stillhouse.tables.codec import Block
 
 
@@ -62,7 +62,7 @@ def train_tabfairgan(
     generator: TabFairGAN, data: Data, positive: tuple[int, ...], fairness: float, plan: Plan, run: Run, stage: str
 ) -> Fitted:
     """WGAN-GP, and in the last fifth of the updates also lambda sum_s |P(y+ | s) - P(y+)| for the generator."""
-    critic = mlp(generator.width, 256, 1, layers=2)
+    critic = seeded(run.seed, f"{stage}-critic", lambda: mlp(generator.width, 256, 1, layers=2))
     of_generator = torch.optim.Adam(generator.parameters(), lr=plan.rate, betas=(0.5, 0.9))
     of_critic = torch.optim.Adam(critic.parameters(), lr=plan.rate, betas=(0.5, 0.9))
     places = list(positive)

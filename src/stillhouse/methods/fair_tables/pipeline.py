@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from stillhouse.core.files import write_atomically
 from stillhouse.core.result import Arm, Cost, Result, Role
 from stillhouse.core.run import Run
-from stillhouse.core.seeding import derive_seed, seed_everything
+from stillhouse.core.seeding import seed_everything
 from stillhouse.methods.fair_tables import report
 from stillhouse.methods.fair_tables.baselines import TabFairGAN, sample_marginals, train_tabfairgan
 from stillhouse.methods.fair_tables.evaluation import METRICS, Maker, constant_arm, measure
@@ -34,6 +34,7 @@ from stillhouse.methods.fair_tables.stages import (
     TeacherLoss,
     distil_student,
     latents,
+    seeded,
     train_by_loss,
     train_gan,
     train_noise_sampler,
@@ -44,8 +45,6 @@ from stillhouse.tables.datasets import open_source
 
 if TYPE_CHECKING:
     from stillhouse.methods.fair_tables import Config
-
-Made = TypeVar("Made")
 
 SAMPLER_WIDTH = 128
 """Hidden width of the teacher's and the baselines' latent samplers; the student's has the student's width."""
@@ -86,7 +85,7 @@ def _vae_arm(config: Config, task: Task, loss: TeacherLoss, name: str, role: Rol
     stage = name.replace(" ", "-")
     vae = new_vae(config, task, config.teacher_width, stage)
     fitted = train_teacher(vae, task.syntax, task.train, loss, _plan(config, config.teacher_updates), run, stage)
-    flow = _seeded(config, stage + "-flow", lambda: FlowSampler(config.latent, SAMPLER_WIDTH))
+    flow = seeded(config.seed, stage + "-flow", lambda: FlowSampler(config.latent, SAMPLER_WIDTH))
     flowed = train_by_loss(flow, vae, task.train, _plan(config, config.sampler_updates), run, stage + "-flow")
     updates = {"vae": fitted.updates, "flow": flowed.updates}
     return vae, latent_maker(name, role, vae, flow, task, fitted.seconds + flowed.seconds, updates)
@@ -105,7 +104,7 @@ def distil(config: Config, task: Task, teacher: FairVAE, run: Run) -> tuple[Stud
         run,
         "student",
     )
-    sampler = _seeded(config, "student-sampler", lambda: NoiseSampler(config.latent, config.student_width))
+    sampler = seeded(config.seed, "student-sampler", lambda: NoiseSampler(config.latent, config.student_width))
     sampled = train_noise_sampler(
         sampler, vae, task.train, _plan(config, config.sampler_updates), run, "student-sampler"
     )
@@ -130,14 +129,14 @@ def baselines(config: Config, task: Task, teacher: FairVAE, run: Run) -> Iterato
 
 
 def _fldgm_gan(config: Config, task: Task, teacher: FairVAE, run: Run) -> Maker:
-    gan = _seeded(config, "fldgm-gan", lambda: NoiseSampler(config.latent, SAMPLER_WIDTH))
+    gan = seeded(config.seed, "fldgm-gan", lambda: NoiseSampler(config.latent, SAMPLER_WIDTH))
     plan = Plan(2 * config.sampler_updates, config.batch, 5e-4)
     fitted = train_gan(gan, teacher, task.train, plan, run, "fldgm-gan")
     return latent_maker("FLDGM GAN", "baseline", teacher, gan, task, fitted.seconds, {"gan": fitted.updates})
 
 
 def _fldgm_diffusion(config: Config, task: Task, teacher: FairVAE, run: Run) -> Maker:
-    diffusion = _seeded(config, "fldgm-diffusion", lambda: DiffusionSampler(config.latent, SAMPLER_WIDTH))
+    diffusion = seeded(config.seed, "fldgm-diffusion", lambda: DiffusionSampler(config.latent, SAMPLER_WIDTH))
     plan = _plan(config, config.sampler_updates)
     fitted = train_by_loss(diffusion, teacher, task.train, plan, run, "fldgm-diffusion")
     updates = {"diffusion": fitted.updates}
@@ -146,7 +145,7 @@ def _fldgm_diffusion(config: Config, task: Task, teacher: FairVAE, run: Run) -> 
 
 def _tabfairgan(config: Config, task: Task, run: Run) -> Maker:
     sizes = task.blocks, len(task.groups), len(task.classes), config.teacher_width
-    generator = _seeded(config, "tabfairgan", lambda: TabFairGAN(*sizes))
+    generator = seeded(config.seed, "tabfairgan", lambda: TabFairGAN(*sizes))
     plan = Plan(config.tabfairgan_updates, config.batch, 5e-4)
     fitted = train_tabfairgan(generator, task.train, task.positive, 1.0, plan, run, "tabfairgan")
     draw = _no_gradient(generator.sample)
@@ -208,7 +207,9 @@ def group_shares(task: Task) -> Tensor:
 def new_vae(config: Config, task: Task, width: int, stage: str) -> FairVAE:
     """An untrained VAE whose weights depend on the seed and the stage's name."""
     shape = _shape(config, task, width)
-    return _seeded(config, stage, lambda: FairVAE(task.syntax, shape.groups, shape.classes, shape.latent, shape.width))
+    return seeded(
+        config.seed, stage, lambda: FairVAE(task.syntax, shape.groups, shape.classes, shape.latent, shape.width)
+    )
 
 
 def penalty(config: Config, task: Task, weight: float) -> Penalty:
@@ -228,12 +229,6 @@ def _shape(config: Config, task: Task, width: int) -> Shape:
 
 def _plan(config: Config, updates: int) -> Plan:
     return Plan(updates, config.batch, config.rate)
-
-
-def _seeded(config: Config, stage: str, make: Callable[[], Made]) -> Made:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(config.seed, "weights", stage))
-        return make()
 
 
 def _result(task: Task, arms: list[Arm], student: Maker, run: Run) -> Result:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from stillhouse.core.run import Run
+from stillhouse.core.seeding import derive_seed
 from stillhouse.core.training import Fitted, fit
 from stillhouse.methods.fair_tables.losses import (
     distance_covariance,
@@ -31,6 +33,8 @@ from stillhouse.methods.fair_tables.networks import (
     sample_posterior,
 )
 from stillhouse.methods.fair_tables.table_syntax import label_divergence, label_nats
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,7 @@ def train_by_loss(
     sampler: FlowSampler | DiffusionSampler, model: FairVAE, data: Data, plan: Plan, run: Run, stage: str
 ) -> Fitted:
     """A flow or diffusion on the latents of training rows."""
-    sampler.frame.learn(latents(model, data))
+    learn_frame(sampler, model, data, run, stage)
     optimizer = torch.optim.Adam(sampler.network.parameters(), lr=plan.rate)
 
     def step(update: int) -> dict[str, Tensor]:
@@ -196,7 +200,7 @@ def train_noise_sampler(sampler: NoiseSampler, model: FairVAE, data: Data, plan:
 
     A pointwise loss between G(n) and the latents of unrelated rows is least at their mean, so none is used.
     """
-    sampler.frame.learn(latents(model, data))
+    learn_frame(sampler, model, data, run, stage)
     optimizer = torch.optim.Adam(sampler.network.parameters(), lr=plan.rate)
 
     def step(update: int) -> dict[str, Tensor]:
@@ -213,8 +217,8 @@ def train_noise_sampler(sampler: NoiseSampler, model: FairVAE, data: Data, plan:
 
 def train_gan(generator: NoiseSampler, model: FairVAE, data: Data, plan: Plan, run: Run, stage: str) -> Fitted:
     """WGAN-GP on the latents of training rows (FLDGM's generator): five critic updates for one of the generator."""
-    generator.frame.learn(latents(model, data))
-    critic = mlp(generator.latent, 128, 1, layers=2)
+    learn_frame(generator, model, data, run, stage)
+    critic = seeded(run.seed, f"{stage}-critic", lambda: mlp(generator.latent, 128, 1, layers=2))
     of_generator = torch.optim.Adam(generator.network.parameters(), lr=plan.rate, betas=(0.5, 0.9))
     of_critic = torch.optim.Adam(critic.parameters(), lr=plan.rate, betas=(0.5, 0.9))
 
@@ -241,6 +245,20 @@ def critic_update(
     loss = critic(fake).mean() - critic(real).mean() + 10 * ((gradient.norm(dim=1) - 1) ** 2).mean()
     descend(optimizer, loss)
     return loss.detach()
+
+
+def learn_frame(
+    sampler: NoiseSampler | FlowSampler | DiffusionSampler, model: FairVAE, data: Data, run: Run, stage: str
+) -> None:
+    """Give a sampler the mean and deviation of the training rows' latents."""
+    sampler.frame.learn(seeded(run.seed, f"{stage}-frame", lambda: latents(model, data)))
+
+
+def seeded(seed: int, name: str, make: Callable[[], Made]) -> Made:
+    """`make()` under random numbers that depend on seed and name alone, so that a resumed run makes the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, name))
+        return make()
 
 
 @torch.no_grad()
