@@ -272,7 +272,7 @@ def test_every_arm_is_measured(run):
     assert arms["copy of the training rows"].metrics["authenticity"] == 0
     assert arms["constant classifier"].metrics["fair_utility"] == 0
     assert arms["student"].cost.parameters <= arms["teacher"].cost.parameters / 4
-    assert (run.model_folder / "README.md").read_text().count("do not use it for") == 1
+    assert (run.model_folder / "DATASHEET.md").read_text().count("do not use it for") == 1
     assert {t.title for t in run.result.tables} >= {
         "Positive share by group, before and after",
         "Who is close to a real record",

@@ -237,7 +237,7 @@ def _result(task: Task, arms: list[Arm], student: Maker, run: Run) -> Result:
     student_arm = next(arm for arm in arms if arm.role == "student")
     teacher_arm = next(arm for arm in arms if arm.role == "teacher")
     bias, sheet = report.bias_table(task, synthetic), report.datasheet(task, student_arm, run.seed)
-    write_atomically(run.model_folder / "README.md", report.datasheet_text(sheet))
+    write_atomically(run.model_folder / "DATASHEET.md", report.datasheet_text(sheet))
     draw = report.distributions_picture if task.codec else report.images_picture
     pictures = (report.bias_picture(task, bias, run), draw(task, synthetic, run), report.front_picture(arms, run))
     pairs = report.nearest_pairs_table(task, synthetic)
