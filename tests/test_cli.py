@@ -49,7 +49,7 @@ def test_answers_in_half_a_second(args):
 
 
 def test_list_names_fourteen_methods():
-    listed = json.loads(stillhouse("list", "--json").stdout)
+    listed = json.loads(stillhouse("list", "--as", "json").stdout)
     assert len(listed) == 14
     assert all("arXiv" in entry["paper"] for entry in listed.values())
 

@@ -30,6 +30,7 @@ from stillhouse.reporting.claims import BEGIN, END, NONE_YET, claims_markdown, p
 from stillhouse.reporting.comparison import differing_options, name_runs, write_comparison
 from stillhouse.reporting.finished import read_finished
 from stillhouse.reporting.model_card import write_model_card
+from stillhouse.reporting.plots import spread_apart
 from stillhouse.reporting.report import write_report
 
 VOID = {"meta", "link", "img", "br", "path", "use"}
@@ -179,6 +180,26 @@ def test_seeds_of_one_arm_are_told_apart():
 )
 def test_any_result_makes_a_report(result, tmp_path):
     check_page(write_report(made_up_run(tmp_path / "run", result)).read_text(encoding="utf-8"))
+
+
+def test_crowded_plots_number_only_the_best(tmp_path):
+    arms = tuple(Arm(f"sub {i}", "student", {"fid": 90.0 - i + i * 7 % 9}, Cost(1000 + i * 100)) for i in range(40))
+    curves = tuple(
+        Curve(arm.name, "fid", tuple({"n": n, "value": arm.metrics["fid"] / n} for n in (1, 2))) for arm in arms
+    )
+    result = Result("many", "", (FID,), arms, {"n": "Updates"}, curves)
+    text = write_report(made_up_run(tmp_path / "run", result)).read_text(encoding="utf-8")
+    scatter, lines = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    numbers_in = [len(re.findall(r"font[^>]*(?:bold|700)[^>]*>", plot)) for plot in (scatter, lines)]
+    assert 1 < numbers_in[0] <= 16 and numbers_in[1] == 16
+    check_page(text)
+    assert "only its best arms are numbered" in text
+
+
+def test_numbers_of_a_column_are_spread_in_their_order():
+    assert spread_apart([(0, 10.0), (0, 10.0), (100, 10.0), (0, 50.0)]) == [4.0, 16.0, 10.0, 50.0]
+    assert spread_apart([(0, 31.0), (5, 30.0), (3, 32.0)]) == [31.0, 19.0, 43.0]
+    assert spread_apart([]) == []
 
 
 def test_pictures_that_weigh_too_much_are_made_lighter(tmp_path):

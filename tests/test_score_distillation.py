@@ -10,6 +10,7 @@ from stillhouse.core.seeding import seed_everything
 from stillhouse.diffusion.conditions import Conditions
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.discriminator import DiscriminatorHead, feature_shape
+from stillhouse.diffusion.gan_balance import GanBalance
 from stillhouse.diffusion.losses import (
     denoising_loss,
     discriminator_loss,
@@ -23,7 +24,6 @@ from stillhouse.diffusion.score_distillation import (
     Cadence,
     ConstantTarget,
     Discriminator,
-    GanBalance,
     RealImages,
     Recipe,
     ScoreDistillation,

@@ -100,7 +100,9 @@ def fit(
                 _save(state, folder, done, seconds, run)
                 saved_at = time.monotonic()
             if stop.is_set() and done < updates:
-                raise Interrupted(f"stopped after update {done} of stage {stage!r}")
+                raise Interrupted(
+                    f"stopped after update {done} of stage {stage!r}; go on with: stillhouse resume {run.folder}"
+                )
     return Fitted(done, seconds)
 
 

@@ -30,8 +30,8 @@ from stillhouse.diffusion.images import ImageData, Splits
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-ARCHITECTURE = "convolutions 1"
-"""Part of the cache's key: to be changed with anything that `FeatureNetwork` or its training computes."""
+TRAINING = "shifts, one cycle 1"
+"""Part of the cache's key, beside the network's layers: to be changed with how the network is trained or used."""
 ROTATIONS = 4
 BATCH_IN_USE = 500
 
@@ -125,9 +125,11 @@ def trained_features(
         UserError: the cached network is damaged.
     """
     settings = settings or FeatureSettings()
-    key = (splits.train.content_hash, splits.select.content_hash, ARCHITECTURE, repr(settings), torch.__version__)
+    with torch.random.fork_rng(devices=[]):
+        network = _network(splits.train, settings)
+    data = (splits.train.content_hash, splits.select.content_hash)
+    key = (*data, repr(network), repr(settings), TRAINING, torch.__version__)
     folder = cached_folder("features", key, lambda folder: _train_into(folder, splits, settings, quiet))
-    network = _network(splits.train, settings)
     try:
         network.load_state_dict(load_file(folder / "network.safetensors"))
     except (SafetensorError, OSError, RuntimeError) as error:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -26,6 +26,7 @@ from stillhouse.core.training import Stateful
 from stillhouse.diffusion.conditions import Conditions
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.discriminator import DiscriminatorHead
+from stillhouse.diffusion.gan_balance import GanBalance
 from stillhouse.diffusion.losses import (
     denoising_loss,
     discriminator_loss,
@@ -62,10 +63,16 @@ class Recipe:
     """Where the inputs of a student of several steps come from in training."""
     student_lr: float = 1e-4
     fake_lr: float = 2e-4
+    head_lr: float = 1e-3
+    """Of the discriminator's head, which starts from nothing while the networks start from the teacher."""
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
     warmup_steps: int = 0
-    """Steps over which both learning rates rise from 0."""
+    """Steps over which the learning rates rise from 0."""
+    steps: int = 0
+    """How many steps there will be; only the cooldown needs to know."""
+    cooldown: float = 0.0
+    """Share of the steps, at the end, over which the learning rates fall to 0."""
     clip: float = 10.0
     """Largest norm of a network's gradient."""
     ema_decay: float = 0.99
@@ -82,6 +89,12 @@ class Recipe:
     """Classifier-free guidance of the target score."""
     fake_guidance_scale: float = 1.0
     """Classifier-free guidance of the fake score in the matching loss."""
+
+    def rate_share(self, step: int) -> float:
+        """Share of the full learning rates at a step: up over the warm-up, down over the cooldown."""
+        up = (step + 1) / max(1, self.warmup_steps)
+        down = (self.steps - step) / (self.cooldown * self.steps) if self.cooldown * self.steps > 0 else 1.0
+        return min(1.0, up, down)
 
 
 class TargetScore(Protocol):
@@ -199,11 +212,10 @@ class ScoreDistillation:
         self.ema = Ema(student, recipe.ema_decay)
         self.ledger = Ledger()
         self.gan_balance = GanBalance(recipe.gan_weight if discriminator else 0.0)
-        critic_networks = [network for network in (fake_score, discriminator and discriminator.head) if network]
-        self.student_parameters = [p for p in student.parameters() if p.requires_grad]
-        self.critic_parameters = [p for network in critic_networks for p in network.parameters() if p.requires_grad]
-        self.student_optimizer = self._optimizer(self.student_parameters, recipe.student_lr)
-        self.critic_optimizer = self._optimizer(self.critic_parameters, recipe.fake_lr)
+        self.student_optimizer = self._optimizer([(recipe.student_lr, student)])
+        self.critic_optimizer = self._optimizer(
+            [(recipe.fake_lr, fake_score), (recipe.head_lr, discriminator.head if discriminator else None)]
+        )
 
     @property
     def state(self) -> dict[str, Stateful]:
@@ -211,7 +223,7 @@ class ScoreDistillation:
         state: dict[str, Stateful] = {
             "student": self.student,
             "student_ema": self.ema,
-            "student_optimizer": self.student_optimizer,
+            "student_optimizer": cast(torch.optim.Optimizer, self.student_optimizer),
             "target": self.target,
             "ledger": self.ledger,
             "gan_balance": self.gan_balance,
@@ -220,7 +232,7 @@ class ScoreDistillation:
             state["fake_score"] = self.fake_score
         if self.discriminator:
             state["discriminator"] = self.discriminator.head
-        if self.critic_parameters:
+        if self.critic_optimizer:
             state["critic_optimizer"] = self.critic_optimizer
         return state
 
@@ -232,7 +244,7 @@ class ScoreDistillation:
             generated = self._update_student(i, parts, losses)
         else:
             generated = [self._generated(part) for part in parts]
-        if self.critic_parameters and i % self.recipe.cadence.fake_score == 0:
+        if self.critic_optimizer and i % self.recipe.cadence.fake_score == 0:
             self._update_critic(i, parts, generated, losses)
         return average_scalars(losses)
 
@@ -289,6 +301,7 @@ class ScoreDistillation:
     # ---- the student's turn
 
     def _update_student(self, i: int, parts: Sequence[Draw], losses: dict[str, float]) -> list[Images]:
+        assert self.student_optimizer
         self.student_optimizer.zero_grad()
         generated, size = [], sum(len(part.labels) for part in parts)
         for part in parts:
@@ -297,7 +310,7 @@ class ScoreDistillation:
             share = len(x) / size
             x.backward(share * self._image_gradient(x.detach().requires_grad_(), part, share, losses))
             generated.append(x.detach())
-        self._take_step(i, self.student_optimizer, self.student_parameters, self.recipe.student_lr)
+        self._take_step(i, self.student_optimizer)
         self.ema.update()
         self.ledger.add("student_updates")
         self.gan_balance.after_student_update(average_scalars)
@@ -341,6 +354,7 @@ class ScoreDistillation:
     def _update_critic(
         self, i: int, parts: Sequence[Draw], generated: Sequence[Images], losses: dict[str, float]
     ) -> None:
+        assert self.critic_optimizer
         self.critic_optimizer.zero_grad()
         size = sum(len(part.labels) for part in parts)
         for part, x in zip(parts, generated, strict=True):
@@ -355,7 +369,7 @@ class ScoreDistillation:
                 _add(losses, "discriminator", share * gan_loss.item())
                 loss = loss + (self.recipe.critic_gan_weight if self.fake_score else 1.0) * gan_loss
             (share * loss).backward()
-        self._take_step(i, self.critic_optimizer, self.critic_parameters, self.recipe.fake_lr)
+        self._take_step(i, self.critic_optimizer)
         self.ledger.add("fake_score_updates")
 
     def _fake_score_loss(self, fake_score: Denoiser, x: Images, part: Draw) -> Float[Tensor, ""]:
@@ -383,58 +397,21 @@ class ScoreDistillation:
         """Passes of this process's part, on behalf of all processes."""
         self.ledger.add("network_passes", passes * world_size())
 
-    def _optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        if not parameters:
-            parameters = [nn.Parameter(torch.zeros(()))]
-        return torch.optim.AdamW(parameters, lr, betas=self.recipe.betas, weight_decay=self.recipe.weight_decay)
+    def _optimizer(self, rates: Sequence[tuple[float, nn.Module | None]]) -> torch.optim.Optimizer | None:
+        """AdamW over the trainable parameters of each network at its rate, or None where there are none."""
+        trainable = [(rate, [p for p in n.parameters() if p.requires_grad]) for rate, n in rates if n is not None]
+        groups = [{"params": parameters, "lr": rate, "full_lr": rate} for rate, parameters in trainable if parameters]
+        if not groups:
+            return None
+        return torch.optim.AdamW(groups, betas=self.recipe.betas, weight_decay=self.recipe.weight_decay)
 
-    def _take_step(self, i: int, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], lr: float) -> None:
+    def _take_step(self, i: int, optimizer: torch.optim.Optimizer) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         average_gradients(parameters)
         clip_grad_norm_(parameters, self.recipe.clip)
         for group in optimizer.param_groups:
-            group["lr"] = lr * min(1.0, (i + 1) / max(1, self.recipe.warmup_steps))
+            group["lr"] = group["full_lr"] * self.recipe.rate_share(i)
         optimizer.step()
-
-
-class GanBalance:
-    """Weight of the generator's GAN loss: a number, or "auto".
-
-    "auto" gives the GAN and the matching loss gradients of equal norm on the image: the ratio of their norms,
-    averaged over past student updates (0 at the first, when nothing has been seen), and 1 without a matching loss.
-    """
-
-    MEMORY = 0.9
-
-    def __init__(self, weight: float | Literal["auto"]) -> None:
-        self.given = weight
-        self.ratio = 0.0
-        self.seen = {"matching": 0.0, "adversarial": 0.0}
-
-    @property
-    def weight(self) -> float:
-        """The weight to use now."""
-        return self.ratio if self.given == "auto" else float(self.given)
-
-    def see(self, matching: Images, adversarial: Images) -> None:
-        """Take in both gradients on this part's images."""
-        self.seen["matching"] += float(matching.square().sum())
-        self.seen["adversarial"] += float(adversarial.square().sum())
-
-    def after_student_update(self, average: Callable[[dict[str, float]], dict[str, float]]) -> None:
-        """Move the ratio towards what the last update showed."""
-        if self.given != "auto":
-            return
-        seen = average(self.seen)
-        self.seen = dict.fromkeys(seen, 0.0)
-        if seen["adversarial"] > 0:
-            now = (seen["matching"] / seen["adversarial"]) ** 0.5 if seen["matching"] > 0 else 1.0
-            self.ratio = now if self.ratio == 0 else self.MEMORY * self.ratio + (1 - self.MEMORY) * now
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"ratio": self.ratio}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.ratio = state_dict["ratio"]
 
 
 def _add(losses: dict[str, float], name: str, value: float) -> None:

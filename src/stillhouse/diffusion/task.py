@@ -58,7 +58,7 @@ class ImageTask:
     """What a teacher trained here is told: the class, or a caption."""
     widths: tuple[int, ...] = ()
     """Channels of each level of a teacher trained here; by the image size by default."""
-    teacher_updates: int = 1200
+    teacher_updates: int = 800
     """Updates of a teacher trained here."""
     teacher_batch: int = 128
     """Images an update of a teacher trained here."""
@@ -66,7 +66,7 @@ class ImageTask:
     """Heun steps of the teacher in comparisons; 2 n - 1 network passes."""
     guidance_scale: float = 1.0
     """Classifier-free guidance of the teacher, in distillation and in comparisons."""
-    samples: int = 5000
+    samples: int = 2500
     """Images that each arm is judged by."""
     judged_on: Literal["report", "select"] = "report"
     """Which held-out real images arms are compared with; choose settings on select."""

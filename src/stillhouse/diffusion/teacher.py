@@ -44,7 +44,7 @@ class TeacherPlan:
     """Channels of the UNet's levels, each level half the size of the one before."""
     text: bool = False
     """Conditions are captions instead of classes."""
-    updates: int = 1200
+    updates: int = 800
     batch: int = 128
     lr: float = 2e-3
     ema_decay: float = 0.995
@@ -75,8 +75,8 @@ def default_widths(size: int) -> tuple[int, ...]:
     """
     require(size % 4 == 0, f"images of {size} x {size} cannot be halved twice", "use a --size that is a multiple of 4")
     if size <= 16:
-        return (32, 64)
-    return (16, 32, 64) if size <= 32 else (32, 64, 96)
+        return (24, 48)
+    return (16, 32, 48) if size <= 32 else (32, 64, 96)
 
 
 def new_unet(widths: tuple[int, ...], channels: int, size: int, classes: int, text_width: int | None) -> UNet:

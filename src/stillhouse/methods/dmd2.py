@@ -73,7 +73,7 @@ from stillhouse.diffusion.teacher import save_student
 class Config(ImageTask):
     """Options of DMD2."""
 
-    student_updates: int = 400
+    student_updates: int = 300
     """Updates of the student."""
     updates_ratio: int = 5
     """Critic updates for each student update (the two time-scale rule)."""
@@ -91,8 +91,12 @@ class Config(ImageTask):
     """Learning rate of the student."""
     fake_lr: float = 2e-4
     """Learning rate of the critic."""
+    head_lr: float = 1e-3
+    """Learning rate of the discriminator's head, which starts from nothing."""
     warmup_steps: int = 0
     """Steps over which the learning rates rise from 0."""
+    cooldown: float = 0.3
+    """Share of the steps, at the end, over which the learning rates fall to 0."""
     matching_weight: float = 1.0
     """Weight of the distribution-matching loss; 0 leaves the GAN alone."""
     fake_score: Literal["trained", "none"] = "trained"
@@ -105,7 +109,7 @@ class Config(ImageTask):
     """Whose bottleneck the discriminator's head sits on."""
     lora_rank: int = 0
     """Rank of low-rank adapters to train instead of the whole student; 0 for the whole."""
-    ema_decay: float = 0.99
+    ema_decay: float = 0.95
     """Memory of the average of the student's weights that is exported; 0 for none."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the networks; the weights stay float32."""
@@ -121,7 +125,9 @@ PRESETS: Mapping[str, Config] = {
         batch=280,
         student_lr=2e-6,
         fake_lr=2e-6,
+        head_lr=2e-6,
         warmup_steps=500,
+        cooldown=0.0,
         gan_weight=3e-3,
         ema_decay=0.0,
         precision="bfloat16",
@@ -146,7 +152,10 @@ def recipe(config: Config, teacher: Denoiser) -> Recipe:
         inputs=config.inputs,
         student_lr=config.student_lr,
         fake_lr=config.fake_lr,
+        head_lr=config.head_lr,
         warmup_steps=config.warmup_steps,
+        steps=config.student_updates * config.updates_ratio,
+        cooldown=config.cooldown,
         ema_decay=config.ema_decay,
         matching_weight=config.matching_weight,
         gan_weight=config.gan_weight,

@@ -22,6 +22,8 @@ from stillhouse.reporting.numbers import (
 
 ROLES = ("teacher", "student", "baseline", "peer", "floor")
 SERIES_COLOURS = 8
+CROWDED = 16
+"""With more arms than this in a plot, only those that matter are numbered."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from PIL import Image, UnidentifiedImageError
 
 from stillhouse.core.result import Picture, Table
+from stillhouse.reporting.arms import CROWDED
 from stillhouse.reporting.numbers import significant
 
 PICTURE_BYTES = 1_500_000
@@ -46,6 +47,7 @@ def templates() -> Environment:
     )
     environment.filters["cell"] = cell
     environment.globals["style"] = Markup((Path(__file__).parent / "templates" / "style.css").read_text("utf-8"))
+    environment.globals["crowded"] = CROWDED
     return environment
 
 

@@ -7,6 +7,7 @@ named by the numbers they have in the arms table, written beside their points an
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from scipy.optimize import isotonic_regression
 
 from stillhouse.core.files import content_hash
 from stillhouse.core.result import Curve, Metric
-from stillhouse.reporting.arms import SERIES_COLOURS, Mark, Quantity, pareto_front
+from stillhouse.reporting.arms import CROWDED, SERIES_COLOURS, Mark, Quantity, pareto_front
 from stillhouse.reporting.numbers import column_unit, compact, finite, significant
 
 COLOURS = {
@@ -82,7 +84,8 @@ def scatter(marks: Sequence[Mark], metric: Metric, kind: Quantity) -> Plot:
             axes.plot(x, y, "o", color=COLOURS[mark.colour], markersize=7 if mark in front else 5.5, zorder=3)
         _set_scales(axes, [x for x, _ in points], [y for _, y in points], margin=0.12)
         _guide(axes, metric.floor, "floor", ":")
-        _write_numbers(axes, [(x, y, mark) for mark, (x, y) in zip(shown, points, strict=True)])
+        numbered = [m for m in shown if len(shown) <= CROWDED or m in front or m.arm.role == "teacher"][:CROWDED]
+        _write_numbers(axes, [(x, y, m) for m, (x, y) in zip(shown, points, strict=True) if m in numbered])
         places = "; ".join(
             f"{m.label}: {significant(y)} at {significant(x)}" for m, (x, y) in zip(shown, points, strict=True)
         )
@@ -104,7 +107,8 @@ def curve_panel(
         _set_scales(axes, (), [*values, *finite([teacher])], margin=0.05)
         _guide(axes, teacher, "teacher", "--")
         _guide(axes, metric.floor, "floor", ":")
-        _write_numbers(axes, [(*points[-1], mark) for mark, points in lines])
+        last = [(*points[-1], mark) for mark, points in lines]
+        _write_numbers(axes, sorted(last, key=lambda end: end[1], reverse=metric.better == "higher")[:CROWDED])
         return Plot(_inline(figure, _curve_alt(lines, metric, axis_title, teacher)))
 
 
@@ -190,16 +194,12 @@ def _guide(axes: Axes, value: float | None, name: str, style: str) -> None:
 
 
 def _write_numbers(axes: Axes, places: Sequence[tuple[float, float, Mark]]) -> None:
-    """Each arm's number right of its point; numbers that would cover one another are spread upwards."""
+    """Each arm's number right of its point; numbers that would cover one another are moved apart."""
     axes.figure.draw_without_rendering()  # type: ignore[union-attr]
-    pixels = [(*axes.transData.transform((x, y)), mark) for x, y, mark in places]
-    taken: list[tuple[float, float]] = []
-    for (x, y, mark), (data_x, data_y, _) in sorted(zip(pixels, places, strict=True), key=lambda item: item[0][1]):
-        height = y
-        while any(abs(x - other) < 2 * LABEL_PIXELS and height - level < LABEL_PIXELS for other, level in taken):
-            height += LABEL_PIXELS / 4
-        taken.append((x, height))
-        moved = height - y > LABEL_PIXELS / 2
+    spots = [axes.transData.transform((x, y)) for x, y, _ in places]
+    heights = spread_apart([(float(x), float(y)) for x, y in spots])
+    for (_, y), height, (data_x, data_y, mark) in zip(spots, heights, places, strict=True):
+        moved = abs(height - y) > LABEL_PIXELS / 2
         axes.annotate(
             str(mark.number),
             (data_x, data_y),
@@ -213,6 +213,27 @@ def _write_numbers(axes: Axes, places: Sequence[tuple[float, float, Mark]]) -> N
             if moved
             else None,
         )
+
+
+def spread_apart(spots: Sequence[tuple[float, float]]) -> list[float]:
+    """Heights near those of the spots (x, y) at which numbers of one column do not cover one another, in their order.
+
+    With h_i the height of the i-th from below and L a number's height, the least sum of (h_i - y_i)^2 under
+    h_(i+1) >= h_i + L is isotonic regression of y_i - i L.
+    """
+    heights = [y for _, y in spots]
+    column: list[int] = []
+    by_x = sorted(range(len(spots)), key=lambda i: spots[i][0])
+    for i, after in itertools.zip_longest(by_x, by_x[1:]):
+        column.append(i)
+        if after is None or spots[after][0] - spots[i][0] > 1.5 * LABEL_PIXELS:
+            column.sort(key=lambda k: spots[k][1])
+            steps = [LABEL_PIXELS * rank for rank in range(len(column))]
+            fitted = isotonic_regression([heights[k] - step for k, step in zip(column, steps, strict=True)]).x
+            for k, step, level in zip(column, steps, fitted, strict=True):
+                heights[k] = float(level) + step
+            column = []
+    return heights
 
 
 def _inline(figure: Figure, alt: str) -> Markup:
