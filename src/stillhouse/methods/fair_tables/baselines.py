@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from stillhouse.core.run import Run
-from stillhouse.core.training import Fitted, fit
+from stillhouse.core.training import Fitted, Stateful, fit
 from stillhouse.methods.fair_tables.networks import mlp
 from stillhouse.methods.fair_tables.stages import Data, Plan, critic_update, descend, seeded
 from stillhouse.tables.codec import Block
@@ -79,7 +79,12 @@ def train_tabfairgan(
         descend(of_generator, loss)
         return {"generator": loss, "parity_gap": unfair}
 
-    state = {"generator": generator, "critic": critic, "of_generator": of_generator, "of_critic": of_critic}
+    state: dict[str, Stateful] = {
+        "generator": generator,
+        "critic": critic,
+        "of_generator": of_generator,
+        "of_critic": of_critic,
+    }
     return fit(step, state, plan.updates, run, stage=stage)
 
 

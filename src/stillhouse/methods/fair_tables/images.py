@@ -94,5 +94,5 @@ def colour_mnist_task(most_rows: int, seed: int) -> Task:
     data = Data(x, red.long(), y)
     blocks = tuple(Block(Column(f"pixel {i}", "mixed", "float32"), i, 0, True) for i in range(x.shape[1]))
     names = tuple(map(str, range(10)))
-    parts = (data.take(part) for part in (train, select, report))
+    parts = data.take(train), data.take(select), data.take(report)
     return Task("colour-mnist", ImageSyntax(), *parts, ("green", "red"), names, (5, 6, 7, 8, 9), blocks, None)

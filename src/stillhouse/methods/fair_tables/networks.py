@@ -175,6 +175,9 @@ class DiffusionSampler(nn.Module):
         return self.frame.outward(z)
 
 
+LatentSampler = NoiseSampler | FlowSampler | DiffusionSampler
+
+
 def parameters(*networks: nn.Module) -> int:
     """Number of parameters."""
     return sum(p.numel() for network in networks for p in network.parameters())

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stillhouse.core.files import write_atomically
 from stillhouse.core.result import Arm, Cost, Result, Role
@@ -22,6 +22,7 @@ from stillhouse.methods.fair_tables.networks import (
     DiffusionSampler,
     FairVAE,
     FlowSampler,
+    LatentSampler,
     NoiseSampler,
     parameters,
 )
@@ -159,7 +160,7 @@ def _tabfairgan(config: Config, task: Task, run: Run) -> Maker:
 
 
 def latent_maker(
-    name: str, role: Role, vae: FairVAE, sampler: nn.Module, task: Task, seconds: float, updates: dict[str, int]
+    name: str, role: Role, vae: FairVAE, sampler: LatentSampler, task: Task, seconds: float, updates: dict[str, int]
 ) -> Maker:
     """An arm that draws z from a sampler, s independently, and decodes."""
     student = Student(vae, sampler, group_shares(task))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from stillhouse.core.errors import UserError, require
 from stillhouse.core.files import read_json, write_atomically, write_json
 from stillhouse.core.seeding import derive_seed
-from stillhouse.methods.fair_tables.networks import FairVAE, NoiseSampler, Syntax
+from stillhouse.methods.fair_tables.networks import FairVAE, LatentSampler, NoiseSampler, Syntax
 from stillhouse.methods.fair_tables.stages import Data
 from stillhouse.methods.fair_tables.table_syntax import TableSyntax
 from stillhouse.tables.codec import TableCodec
@@ -49,9 +49,10 @@ class Student(nn.Module):
 
     group_shares: Tensor
 
-    def __init__(self, vae: FairVAE, sampler: nn.Module, group_shares: Float[Tensor, " groups"]) -> None:
+    def __init__(self, vae: FairVAE, sampler: LatentSampler, group_shares: Float[Tensor, " groups"]) -> None:
         super().__init__()
-        self.vae, self.sampler = vae, sampler
+        self.vae = vae
+        self.sampler: LatentSampler = sampler
         self.register_buffer("group_shares", group_shares)
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import derive_seed
-from stillhouse.core.training import Fitted, fit
+from stillhouse.core.training import Fitted, Stateful, fit
 from stillhouse.methods.fair_tables.losses import (
     distance_covariance,
     energy_distance,
@@ -141,7 +141,7 @@ class StudentLoss:
         """The same with one part left out (ablations): "quality", "utility" or "fairness"."""
         if part == "fairness":
             return replace(self, penalty=replace(self.penalty, weight=0.0))
-        return replace(self, **{part: 0.0})
+        return replace(self, quality=0.0) if part == "quality" else replace(self, utility=0.0)
 
 
 def distil_student(
@@ -231,7 +231,12 @@ def train_gan(generator: NoiseSampler, model: FairVAE, data: Data, plan: Plan, r
         descend(of_generator, loss)
         return {"generator": loss}
 
-    state = {"generator": generator, "critic": critic, "of_generator": of_generator, "of_critic": of_critic}
+    state: dict[str, Stateful] = {
+        "generator": generator,
+        "critic": critic,
+        "of_generator": of_generator,
+        "of_critic": of_critic,
+    }
     return fit(step, state, plan.updates, run, stage=stage)
 
 
