@@ -31,9 +31,10 @@ class Fairness:
 
 
 def large_groups(groups: NDArray[Any], least: int = LEAST_GROUP_ROWS) -> NDArray[np.bool_]:
-    """Mask of the rows whose group has at least `least` rows."""
+    """Mask of the rows whose group has at least `least` rows; all rows where fewer than two groups have as many."""
     values, counts = np.unique(groups, return_counts=True)
-    return np.isin(groups, values[counts >= least])
+    large = values[counts >= least]
+    return np.isin(groups, large if len(large) > 1 else values)
 
 
 def fairness(truth: NDArray[Any], decisions: NDArray[Any], groups: NDArray[Any]) -> Fairness:
@@ -55,7 +56,9 @@ def fairness(truth: NDArray[Any], decisions: NDArray[Any], groups: NDArray[Any])
 
 
 def group_rates(decisions: NDArray[Any], groups: NDArray[Any]) -> Mapping[Any, float]:
-    """P(yhat = 1 | g) by group."""
+    """P(yhat = 1 | g) by group; empty without rows."""
+    if not len(groups):
+        return {}
     rates = fairlearn.MetricFrame(
         metrics=fairlearn.selection_rate, y_true=decisions, y_pred=decisions, sensitive_features=groups
     ).by_group
@@ -63,7 +66,7 @@ def group_rates(decisions: NDArray[Any], groups: NDArray[Any]) -> Mapping[Any, f
 
 
 def _ratio(rates: Mapping[Any, float]) -> float:
-    low, high = min(rates.values()), max(rates.values())
+    low, high = min(rates.values(), default=0.0), max(rates.values(), default=0.0)
     return low / high if high > 0 else 1.0
 
 

@@ -30,7 +30,7 @@ def bias_table(task: Task, synthetic: Data) -> Table:
     before, after = group_rates(real.y, real.s), group_rates(made.y, made.s)
     decided = [_decisions(task, part) for part in (task.train, synthetic)]
     by_model = [group_rates(decision, report.s) for decision in decided]
-    rows = tuple(
+    rows: tuple[tuple[str | float, ...], ...] = tuple(
         (name, *(round(share.get(i, float("nan")), 3) for share in (before, after, *by_model)))
         for i, name in enumerate(task.groups)
     )

@@ -11,6 +11,7 @@ import cattrs
 import pandas as pd
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -182,7 +183,7 @@ def load_student(folder: Path) -> FairTable | FairImages:
         syntax = _syntax(codec)
         student = build_student(syntax, shape, torch.ones(shape.groups))
         student.load_state_dict(weights)
-    except (OSError, KeyError, RuntimeError, cattrs.BaseValidationError) as error:
+    except (OSError, KeyError, RuntimeError, SafetensorError, cattrs.BaseValidationError) as error:
         raise UserError(f"{folder} holds no student that can be loaded ({error})", "run the method again") from error
     return FairTable(student, codec) if codec else FairImages(student, syntax)
 
