@@ -115,7 +115,7 @@ def _block_error(real: Rows, synthetic: Rows, block: Block) -> float:
     one, other = _free_numbers(real, block), _free_numbers(synthetic, block)
     if not len(one) or not len(other):
         return 1.0 if len(one) != len(other) else float(variation)
-    return max(float(variation), float(ks_2samp(one, other).statistic))
+    return max(float(variation), float(ks_2samp(one, other, method="asymp").statistic))
 
 
 def _free_numbers(rows: Rows, block: Block) -> NDArray[Any]:
