@@ -11,6 +11,15 @@ TINY_IMAGES = {
 }
 
 ROWS: dict[str, dict[str, object]] = {
+    "fair_tables": {
+        "most_rows": 600,
+        "teacher_updates": 4,
+        "student_updates": 4,
+        "sampler_updates": 4,
+        "tabfairgan_updates": 4,
+        "batch": 64,
+        "measured_rows": 200,
+    },
     "dmd2": {**TINY_IMAGES, "student_updates": 3, "updates_ratio": 2},
     "disback": {
         **TINY_IMAGES,

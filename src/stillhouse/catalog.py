@@ -128,6 +128,7 @@ CATALOG: dict[str, Entry] = {
         "table to a fair synthetic table",
         "a table with a sensitive column",
         "a fair synthetic table and its sampler",
+        "stillhouse.methods.fair_tables",
     ),
     "impossible": Entry(
         "Impossible Distillation",

@@ -89,7 +89,7 @@ def fit(
         while done < updates:
             started = time.monotonic()
             seed_everything(run.seed if seed is None else seed, stage, done)
-            losses = {name: float(value) for name, value in step(done).items()}
+            losses = {name: _number(value) for name, value in step(done).items()}
             _require_finite(losses, stage, done, folder)
             done += 1
             seconds += time.monotonic() - started
@@ -108,6 +108,11 @@ def fit(
                     f"stopped after update {done} of stage {stage!r}; go on with: stillhouse resume {run.folder}"
                 )
     return Fitted(done, seconds)
+
+
+def _number(value: float | torch.Tensor) -> float:
+    # detached: a loss that still carries its graph would warn on every update
+    return float(value.detach() if isinstance(value, torch.Tensor) else value)
 
 
 def _save(state: Mapping[str, Stateful], folder: Path, done: int, seconds: float, run: Run) -> None:
