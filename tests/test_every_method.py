@@ -87,8 +87,9 @@ def test_resume_after_a_stop_equals_the_straight_run(method, finished, tmp_path,
 
 
 def timeless_records(folder):
-    """Lines of metrics.jsonl without what depends on the clock or on what the cache held."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    """Lines of every metrics.jsonl without what depends on the clock or on what the cache held."""
+    files = sorted(folder.rglob("metrics.jsonl"))
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     return [
         {key: value for key, value in line.items() if key != "seconds"} for line in lines if line["stage"] != "teacher"
     ]
