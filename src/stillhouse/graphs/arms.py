@@ -57,6 +57,8 @@ class Arms:
     seed: int
     full_rates: tuple[float, ...] = (3e-3, 1e-2)
     """Learning rates tried for full data; the best on select counts."""
+    leaf_degrees: bool = False
+    """Whole graphs' trees keep leaf degrees (for a symmetric GCN)."""
 
     @property
     def classes(self) -> int:
@@ -90,7 +92,7 @@ class Arms:
     def _full(self) -> tuple[Score, GraphClassifier, float]:
         """Score and network of full data, tuned."""
         started = time.monotonic()
-        material = whole_material(self.split.train, self.words, self.hops)
+        material = self._whole(self.split.train)
         scored = [
             train_classifier(material, replace(self.recipe, learning_rate=rate), *self.exams, self.classes, self.seed)
             for rate in self.full_rates
@@ -111,7 +113,7 @@ class Arms:
     def on_graphs(self, order: Ints, max_bytes: int, seconds: float = 0.0) -> Row:
         """The network trained on the first whole graphs of an order that fit."""
         kept = graphs_within(self.split.train, self.words, order, max_bytes)
-        row = self._trained(whole_material(kept, self.words, self.hops), len(pack_graphs(kept, self.words)), seconds)
+        row = self._trained(self._whole(kept), len(pack_graphs(kept, self.words)), seconds)
         return replace(row, note=f"{kept.graphs} graphs")
 
     def on_material(self, material: Material, size: int, seconds: float) -> Row:
@@ -160,6 +162,9 @@ class Arms:
         """SVM on the Weisfeiler-Lehman subtree kernel."""
         return _control(weisfeiler_lehman(self.split, self.words, self.hops))
 
+    def _whole(self, graphs: GraphSet) -> Material:
+        return whole_material(graphs, self.words, self.hops, leaf_degrees=self.leaf_degrees)
+
     def _trained(self, material: Material, size: int, seconds: float, exams: tuple[Exam, Exam] | None = None) -> Row:
         started = time.monotonic()
         score = train_and_score(material, self.recipe, *(exams or self.exams), self.classes, self.seed)
@@ -169,15 +174,15 @@ class Arms:
         if not embeddings:
             return self.tree_counts, 0.0
         _, model, seconds = self._full
-        material = whole_material(self.split.train, self.words, self.hops)
+        material = self._whole(self.split.train)
         counts, _ = material.draw(0, 0)
         with torch.no_grad():
             return (counts @ model.states(material.graph)[material.graph.roots]).numpy(), seconds
 
 
-def whole_material(graphs: GraphSet, words: Words, hops: int) -> Material:
-    """Whole graphs over their own distinct trees."""
-    table, ids = grow_trees(graphs, words.of_nodes(graphs), words.of_edges(graphs), hops)
+def whole_material(graphs: GraphSet, words: Words, hops: int, *, leaf_degrees: bool = False) -> Material:
+    """Whole graphs over their own distinct trees: the same training as on the graphs themselves."""
+    table, ids = grow_trees(graphs, words.of_nodes(graphs), words.of_edges(graphs), hops, leaf_degrees=leaf_degrees)
     return real_material(graphs, words, table, ids)
 
 

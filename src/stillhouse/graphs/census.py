@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from stillhouse.core.errors import require
 from stillhouse.core.seeding import derive_seed
 from stillhouse.graphs.data import GraphSet, Ints
-from stillhouse.graphs.trees import Level, TreeTable, bags, grow_trees, resorted
+from stillhouse.graphs.trees import Level, TreeTable, bags, canonical, grow_trees, resorted
 from stillhouse.graphs.words import Words
 
 
@@ -102,7 +102,7 @@ def take_census(
         leaf_degrees: see `grow_trees`.
         max_trees: distinct trees held at a time.
         max_graphs: bags kept of each class.
-        workers: processes that grow trees; the outcome does not depend on it.
+        workers: processes that grow trees; the outcome depends neither on it nor on the chunks.
         seed: of the sample of bags.
 
     Raises:
@@ -197,12 +197,13 @@ class _Tally:
     def census(self, words: Words, leaf_degrees: bool) -> Census:
         for c, name in enumerate(self.class_names):
             require(self.graph_counts[c] > 0, f"class {name!r} has no graph", "leave the class out or add graphs")
+        table, order = canonical(self.forest.table())
         return Census(
             words,
-            self.forest.table(),
-            self.node_counts,
+            table,
+            self.node_counts[order],
             self.graph_counts,
-            self.bags,
+            self.bags[:, order].tocsr(),
             self.classes,
             self.sizes,
             self.class_names,

@@ -14,6 +14,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ from stillhouse.graphs.words import Words
 
 MAGIC = b"MIRAGE\x01"
 MAX_BODY_BYTES = 1 << 28
+MOST_FEATURES = 1 << 26
+"""Entries of the words' feature table."""
+MOST_COPIES = 1 << 24
+"""Children of all trees of one depth, copies counted."""
 PRESENCE_STEPS = 255
 """A presence byte b means p = b / 255."""
 MEAN_STEPS = 32.0
@@ -82,7 +87,7 @@ def unpack(content: bytes, name: str = "summary") -> Summary:
         if inflater.unconsumed_tail:
             raise UserError(f"{name} unpacks to more than {MAX_BODY_BYTES >> 20} MiB", "do not use this file")
         return _Reader(body).summary()
-    except (zlib.error, ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+    except (zlib.error, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise UserError(f"{name} is not a consistent summary ({error})", mend) from error
 
 
@@ -158,7 +163,7 @@ def _itemsets(sets: tuple[FrequentSet, ...]) -> Iterable[bytes]:
     yield numbers(len(found.items) for found in sets)
     for found in sets:
         trees = [tree for tree, _ in found.items]
-        yield numbers([trees[0], *(b - a for a, b in zip(trees, trees[1:], strict=False))])
+        yield numbers([trees[0], *(b - a for a, b in pairwise(trees))])
     yield numbers(copies - 1 for found in sets for _, copies in found.items)
 
 
@@ -173,7 +178,9 @@ class _Reader:
         leaf_degrees, root_mask, class_prior, ruled = map(bool, header["flags"])
         classes, hops = len(header["classes"]), int(header["hops"])
         _check(header["kind"] in ("mixtures", "itemsets"), "unknown kind")
-        _check(1 <= hops <= 4 and classes >= 1 and len(header["graphs"]) == classes, "impossible header")
+        graphs = np.array(header["graphs"], dtype=np.int64)
+        _check(1 <= hops <= 4 and classes >= 1 and graphs.shape == (classes,), "impossible header")
+        _check(bool((graphs > 0).all()), "a class without graphs")
         words = self.words(header)
         levels: list[Level] = []
         for depth in range(hops + 1):
@@ -181,6 +188,7 @@ class _Reader:
         vocabulary = TreeTable(tuple(levels))
         mixed = header["kind"] == "mixtures"
         trees = vocabulary.trees
+        _check(trees > 0, "no tree")
         mixtures = tuple(self.mixture(trees) for _ in range(classes)) if mixed else ()
         rule = self.rule(trees, classes) if ruled else None
         itemsets = () if mixed else tuple(self.itemsets(trees) for _ in range(classes))
@@ -189,7 +197,7 @@ class _Reader:
             header["kind"],
             words,
             tuple(map(str, header["classes"])),
-            np.array(header["graphs"], dtype=np.int64),
+            graphs,
             vocabulary,
             leaf_degrees,
             root_mask,
@@ -205,6 +213,7 @@ class _Reader:
         codebook = self.floats(codes * columns).reshape(codes, columns)
         scale = self.floats(columns)
         labels, edges = tuple(map(str, header["labels"])), tuple(map(str, header["edges"]))
+        _check(len(labels) * max(1, codes) * (len(labels) + columns) <= MOST_FEATURES, "too many words")
         return Words(header["nodes"], labels, codebook, scale, edges, float(header["error"]))
 
     def level(self, depth: int, words: Words, below: Level | None, leaf_degrees: bool) -> Level:
@@ -219,7 +228,8 @@ class _Reader:
         entries = int(lengths.sum())
         edges = self.array(entries, len(words.edge_labels) + 1) if words.edge_labels else np.zeros(entries, np.int64)
         children, copies = self.array(entries, len(below)), self.array(entries)
-        _check(bool((copies > 0).all()), "a child with no copy")
+        _check(bool((copies > 0).all() and (copies <= MOST_COPIES).all()), "a child with no copy, or too many")
+        _check(int(copies.sum()) <= MOST_COPIES, "too many children")
         return Level(roots, zeros, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), edges, children, copies)
 
     def mixture(self, trees: int) -> Mixture:
@@ -230,9 +240,11 @@ class _Reader:
             np.frombuffer(self.bytes(trees * components), np.uint8).reshape(trees, components).T.astype(np.float32)
             for _ in range(2)
         )
+        _check(bool((weights > 0).all()), "a component without weight")
         return Mixture(weights / weights.sum(), presence / PRESENCE_STEPS, np.exp(means / MEAN_STEPS))
 
     def rule(self, trees: int, classes: int) -> Rule:
+        _check((classes - 1) * trees <= len(self.body), "a rule beyond the end")
         weights = np.zeros((classes, trees), dtype=np.float32)
         bias = np.zeros(classes, dtype=np.float32)
         for c in range(1, classes):
@@ -243,9 +255,9 @@ class _Reader:
     def itemsets(self, trees: int) -> tuple[FrequentSet, ...]:
         count = self.number()
         supports, sizes = self.array(count), self.array(count)
-        _check(bool((sizes > 0).all() and (supports > 0).all()), "an empty set")
+        _check(count > 0 and bool((sizes > 0).all() and (supports > 0).all()), "an empty set, or none")
         found = [np.cumsum(self.array(int(size))) for size in sizes]
-        _check(all(int(items[-1]) < trees for items in found), "a tree out of range")
+        _check(all(int(items.min()) >= 0 and int(items.max()) < trees for items in found), "a tree out of range")
         copies = np.split(self.array(int(sizes.sum())) + 1, np.cumsum(sizes)[:-1])
         return tuple(
             FrequentSet(tuple(zip(items.tolist(), times.tolist(), strict=True)), int(support))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
@@ -84,7 +85,7 @@ class DenseGCN(nn.Module):
     def __init__(self, features: int, width: int, layers: int, classes: int) -> None:
         super().__init__()
         sizes = [features] + [width] * layers
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.head = nn.Linear(width, classes)
 
     def on_dense(self, x: Tensor, adjacency: Tensor, mask: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ def molecule_graphs(name: str, smiles: list[str], labels: list[str]) -> GraphSet
     sizes = np.array([len(elements) for elements in atoms])
     first = np.cumsum(sizes) - sizes
     edges = np.concatenate(
-        [np.array(b, dtype=np.int64).reshape(-1, 3) + [s, s, 0] for b, s in zip(bonds, first, strict=True)]
+        [np.array(b, dtype=np.int64).reshape(-1, 3) + np.array([s, s, 0]) for b, s in zip(bonds, first, strict=True)]
     )
     classes, class_names = number_classes(labels)
     return make_graph_set(

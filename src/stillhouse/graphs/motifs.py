@@ -25,7 +25,9 @@ MOTIF_EDGES = np.array(
 )
 """[motifs, edges, 2]; the star has four edges, its last is written twice and dropped."""
 MOTIF_NODES = 5
-LABEL_SHARES = (0.6, 0.2, 0.1, 0.06, 0.04)
+LABEL_SHARES = (0.88, 0.08, 0.04)
+STRAIGHT = 0.8
+"""Chance that a node of the tree hangs on the one just before it: long chains and few branches, as in molecules."""
 
 
 def motif_graphs(graphs: int, seed: int, *, classes: int = 2, nodes: int = 14, purity: float = 0.7) -> GraphSet:
@@ -74,11 +76,12 @@ def motif_stream(
 
 
 def _random_trees(first: np.ndarray, sizes: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """[edges, 2]: node i of each graph hangs on one of the three before it."""
+    """[edges, 2]: node i of each graph hangs on the one before it, or else on one of the three before it."""
     place = _within(sizes)
     node = np.repeat(first, sizes) + place
     inner = place > 0
     back = 1 + (random.random(int(inner.sum())) * np.minimum(place[inner], 3)).astype(np.int64)
+    back = np.where(random.random(len(back)) < STRAIGHT, 1, back)
     return np.stack([node[inner] - back, node[inner]], 1)
 
 

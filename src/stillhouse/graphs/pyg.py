@@ -63,9 +63,9 @@ def to_pyg(graphs: GraphSet, x: torch.Tensor) -> list[Data]:
 
 
 def _stacked(graphs: list[Any], key: str) -> np.ndarray | None:
-    parts = [graph[key] if key in graph else None for graph in graphs]
-    if any(part is None for part in parts):
+    if not all(key in graph for graph in graphs):
         return None
+    parts = [graph[key] for graph in graphs]
     return torch.cat([part.reshape(len(part), -1) for part in parts]).numpy()
 
 

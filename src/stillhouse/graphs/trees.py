@@ -205,6 +205,20 @@ def resorted(level: Level, children: Ints) -> Level:
     )
 
 
+def canonical(table: TreeTable) -> tuple[TreeTable, Ints]:
+    """The table numbered by content alone, not by the order in which trees came; [trees] the old number of each."""
+    levels: list[Level] = []
+    new_number = order = np.zeros(0, dtype=np.int64)
+    for depth, level in enumerate(table.levels):
+        mine = resorted(level, new_number[level.children]) if depth else level
+        keys = mine.keys()
+        order = np.array(sorted(range(len(keys)), key=lambda tree: (len(keys[tree]), keys[tree])), dtype=np.int64)
+        new_number = np.empty(len(order), dtype=np.int64)
+        new_number[order] = np.arange(len(order))
+        levels.append(mine.take(order))
+    return TreeTable(tuple(levels)), order
+
+
 def match_trees(known: TreeTable, found: TreeTable) -> Ints:
     """[trees of `found`] the equal tree in `known`, or -1."""
     numbers = np.zeros(0, dtype=np.int64)

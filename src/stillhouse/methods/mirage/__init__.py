@@ -24,8 +24,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from stillhouse.core.errors import UserError
 from stillhouse.core.estimate import Estimate, Stage
 from stillhouse.core.result import Result
 from stillhouse.core.run import Run
@@ -35,6 +37,7 @@ from stillhouse.graphs.budget import itemset_summary, itemset_within, mixture_su
 from stillhouse.graphs.census import Census, take_census
 from stillhouse.graphs.codec import read_summary, write_summary
 from stillhouse.graphs.data import GraphSet, Split, split_graphs
+from stillhouse.graphs.itemsets import TooManySets
 from stillhouse.graphs.load import load_graphs
 from stillhouse.graphs.material import Material
 from stillhouse.graphs.motifs import motif_graphs
@@ -97,7 +100,7 @@ def distill(config: Config, run: Run) -> Result:
     recipe = recipe_of(config)
     student, score, fitted = _trained(summary, split, recipe, run)
     save_student(student, run.model_folder)
-    arms = Arms(split, words, recipe, config.hops, config.seed)
+    arms = Arms(split, words, recipe, config.hops, config.seed, leaf_degrees=config.gcn_exact)
     return compared(config, run, arms, summary, score, seconds, fitted.seconds)
 
 
@@ -183,7 +186,12 @@ def summary_of(config: Config, census: Census) -> Summary:
     if config.support:
         kept_graphs = [int((census.classes == c).sum()) for c in range(len(census.class_names))]
         supports = [max(1, round(config.support * graphs)) for graphs in kept_graphs]
-        return itemset_summary(census, torch.tensor(supports).numpy(), **options)
+        try:
+            return itemset_summary(census, np.array(supports), **options)
+        except TooManySets as error:
+            raise UserError(
+                f"more than 100,000 tree sets are in {config.support:.0%} of a class", "raise --support"
+            ) from error
     return itemset_within(census, config.max_bytes, **options)
 
 

@@ -87,6 +87,11 @@ class Config:
         require(0 <= self.support <= 1, f"support is {self.support}", "give a share of the class, 0 to 1")
         require(self.updates >= 1 and self.width >= 1, "updates or width below 1", "give one or more")
         require(self.workers >= 1 and self.codes >= 1, "workers or codes below 1", "give one or more")
+        require(
+            self.network != "symmetric-gcn" or self.gcn_exact,
+            "a symmetric GCN needs the degree of every leaf",
+            "add --gcn-exact, or use gcn (normalised by rows)",
+        )
         chosen_by_hand = self.trees > 0 if self.summary == "mixtures" else self.support > 0
         require(
             self.max_bytes > 0 or chosen_by_hand,
