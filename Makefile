@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test check fix install clean
+.PHONY: demo test check fix install lock clean
 
 install: .venv/ready
 
@@ -18,7 +18,7 @@ demo: install
 	$(BIN)/stillhouse run dmd2
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: install
 	$(BIN)/ruff check .
@@ -29,6 +29,15 @@ check: install
 fix: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Pin the newest versions that pyproject.toml allows
+lock:
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet --upgrade "pip>=25,<26.2"
+	build/lock/bin/pip install --quiet "torch==2.13.0"
+	build/lock/bin/pip install --quiet --editable ".[dev]"
+	( echo "# The whole tree, pinned; written by: make lock"; \
+	  build/lock/bin/pip freeze --exclude-editable | sed 's/+cpu//' ) > constraints.txt
 
 clean:
 	rm -rf .venv build dist

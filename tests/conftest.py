@@ -1,4 +1,4 @@
-"""Shared by all tests: no hub, own cache, one thread a worker, shape checks on."""
+"""Shared by all tests: no hub, a cache of their own, one thread a worker."""
 
 import os
 import tempfile

@@ -5,14 +5,16 @@ Exit codes: 0 done; 2 something in the user's hands is wrong; 130 stopped and re
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -20,23 +22,33 @@ from stillhouse.catalog import CATALOG, load_method
 from stillhouse.core.errors import Interrupted, UserError
 
 
-def list_methods(json: bool = False) -> None:
+def list_methods(as_: Annotated[Literal["text", "json", "markdown"], tyro.conf.arg(name="as")] = "text") -> None:
     """The fourteen methods: task, what you give, what you get.
 
     Args:
-        json: machine-readable.
+        as_: text, json, or markdown (the README's table).
     """
-    if json:
-        import dataclasses
-        import json as json_module
-
-        print(json_module.dumps({name: dataclasses.asdict(entry) for name, entry in CATALOG.items()}, indent=1))
+    if as_ == "json":
+        print(json.dumps({name: dataclasses.asdict(entry) for name, entry in CATALOG.items()}, indent=1))
+        return
+    if as_ == "markdown":
+        print(methods_markdown())
         return
     width = max(map(len, CATALOG))
     for name, entry in CATALOG.items():
         state = "" if entry.module else "  (not in this version yet)"
         print(f"{name:{width}}  {entry.task}: {entry.give} -> {entry.get}{state}")
         print(f"{'':{width}}  {entry.paper}")
+
+
+def methods_markdown() -> str:
+    """The catalogue as the README shows it."""
+    head = "| name | task | you give | you get | paper |\n|---|---|---|---|---|"
+    rows = (
+        f"| `{name}`{'' if e.module else ' (not yet)'} | {e.task} | {e.give} | {e.get} | {e.paper} |"
+        for name, e in CATALOG.items()
+    )
+    return "\n".join([head, *rows])
 
 
 @dataclass(frozen=True)
@@ -70,8 +82,6 @@ def run_method(args: Sequence[str]) -> None:
 
     def command(config: Any, how: Launch) -> None:
         if how.dry_run:
-            import dataclasses
-
             _print_lines(*(f"{f.name} = {getattr(config, f.name)!r}" for f in dataclasses.fields(config)))
             _print_lines("", *module.estimate(config).lines())
             return
@@ -118,16 +128,20 @@ def compare_runs(folders: tyro.conf.Positional[tuple[Path, ...]], out: Path = Pa
     print(write_comparison(list(folders), out))
 
 
-def claims(results: Path = Path("benchmarks/results"), json: bool = False) -> None:
+def claims(results: Path = Path("benchmarks/results"), json: bool = False, readme: Path | None = None) -> None:
     """The papers' claims beside what was measured here.
 
     Args:
         results: folder of result files that the benchmarks write.
         json: machine-readable.
+        readme: put the table between this file's claims markers instead of printing it.
     """
-    from stillhouse.reporting.claims import print_claims
+    from stillhouse.reporting.claims import print_claims, update_readme
 
-    print_claims(results, as_json=json)
+    if readme is None:
+        print_claims(results, as_json=json)
+    else:
+        print(f"{readme}: {'updated' if update_readme(readme, results) else 'up to date'}")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -203,7 +217,7 @@ def main() -> None:
         print(f"stillhouse: {error}", file=sys.stderr)
         sys.exit(2)
     except Interrupted as error:
-        print(f"stillhouse: {error}; go on with: stillhouse resume RUN_FOLDER", file=sys.stderr)
+        print(f"stillhouse: {error}", file=sys.stderr)
         sys.exit(130)
     except (KeyboardInterrupt, BrokenPipeError):
         sys.exit(130)

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import cattrs
+from cattrs.strategies import configure_union_passthrough
 
-from stillhouse.catalog import Method, load_method
+from stillhouse.catalog import CATALOG, Method, load_method
 from stillhouse.core.distributed import from_leader, start_processes, stop_processes
 from stillhouse.core.errors import UserError
 from stillhouse.core.result import save_result
 from stillhouse.core.run import Run
 
 _converter = cattrs.Converter(forbid_extra_keys=True)
+configure_union_passthrough(str | bool | int | float | None, _converter)
 
 
 def run(
@@ -133,6 +135,7 @@ def with_options(config: Any, options: dict[str, Any]) -> Any:
 
 
 def _work(module: Method, config: Any, opened: Run) -> Run:
+    from stillhouse.reporting.model_card import write_model_card
     from stillhouse.reporting.report import write_report
 
     if not opened.result_file.exists():
@@ -140,7 +143,9 @@ def _work(module: Method, config: Any, opened: Run) -> Run:
         if opened.leader:
             save_result(result, opened.result_file)
     if opened.leader:
-        report = write_report(opened)
+        entry = CATALOG[opened.method]
+        write_model_card(opened, entry.paper)
+        report = write_report(opened, entry.title)
         opened.log(f"report: {report}")
     return opened
 

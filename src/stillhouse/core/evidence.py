@@ -6,6 +6,7 @@ started again), states its claims from the arms' numbers, and writes benchmarks/
 
 from __future__ import annotations
 
+import fcntl
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,15 +126,20 @@ class Bench:
         self.seconds = 0.0
 
     def piece(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
-        """`compute()`'s JSON value, taken from disk if an earlier start of the script finished the same key."""
+        """`compute()`'s JSON value, taken from disk if an earlier start of the script finished the same key.
+
+        Several processes may work on one benchmark: a piece that another computes is waited for.
+        """
         file = self.pieces / f"{content_hash([repr(sorted(key.items()))])}.json"
-        if file.exists():
-            stored = read_json(file)
-        else:
-            started = time.monotonic()
-            value = compute()
-            stored = {"key": {k: str(v) for k, v in key.items()}, "seconds": time.monotonic() - started, "value": value}
-            write_json(file, stored)
+        self.pieces.mkdir(parents=True, exist_ok=True)
+        with file.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not file.exists():
+                started = time.monotonic()
+                value = compute()
+                took = time.monotonic() - started
+                write_json(file, {"key": {k: str(v) for k, v in key.items()}, "seconds": took, "value": value})
+        stored = read_json(file)
         self.seconds += stored["seconds"]
         return stored["value"]
 

@@ -52,8 +52,9 @@ def fit(
     run: Run,
     *,
     stage: str,
-    evaluate: Callable[[int], None] | None = None,
+    evaluate: Callable[[int, float], None] | None = None,
     evaluate_at: frozenset[int] = frozenset(),
+    seed: int | None = None,
 ) -> Fitted:
     """Call `step(0) ... step(updates - 1)`, keeping `state` safe, and return what it took.
 
@@ -63,8 +64,9 @@ def fit(
         updates: how many updates the stage has.
         run: the run folder.
         stage: name of the stage, unique within the run; seeds its random numbers with the run's seed.
-        evaluate: called with the number of updates done, whenever that is in `evaluate_at`.
+        evaluate: called with the updates done and the seconds they took, whenever the former is in `evaluate_at`.
         evaluate_at: when to evaluate.
+        seed: seed of the stage's random numbers; the run's unless the outcome is shared between runs (a teacher).
 
     Raises:
         UserError: a loss is not finite (the last good checkpoint stays), or a checkpoint does not fit `state`.
@@ -80,10 +82,10 @@ def fit(
     saved_at = time.monotonic()
     with progress, _stop_signals() as stop:
         if done == 0 and 0 in evaluate_at and evaluate:
-            evaluate(0)
+            evaluate(0, seconds)
         while done < updates:
             started = time.monotonic()
-            seed_everything(run.seed, stage, done)
+            seed_everything(run.seed if seed is None else seed, stage, done)
             losses = {name: float(value) for name, value in step(done).items()}
             _require_finite(losses, stage, done, folder)
             done += 1
@@ -92,13 +94,15 @@ def fit(
             if done % max(1, updates // 200) == 0 or done == updates:
                 run.record(stage=stage, update=done, seconds=round(seconds, 3), **losses)
             if evaluate and done in evaluate_at:
-                evaluate(done)
+                evaluate(done, seconds)
             due = time.monotonic() - saved_at > run.checkpoint_seconds or done in evaluate_at
             if due or done == updates or stop.is_set():
                 _save(state, folder, done, seconds, run)
                 saved_at = time.monotonic()
             if stop.is_set() and done < updates:
-                raise Interrupted(f"stopped after update {done} of stage {stage!r}")
+                raise Interrupted(
+                    f"stopped after update {done} of stage {stage!r}; go on with: stillhouse resume {run.folder}"
+                )
     return Fitted(done, seconds)
 
 

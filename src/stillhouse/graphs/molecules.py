@@ -75,7 +75,7 @@ def _parse(text: str, row: int) -> tuple[list[int], list[tuple[int, int, int]]]:
         from rdkit import Chem, RDLogger
     except ImportError as error:
         raise UserError("molecules need rdkit", "install it with: pip install 'stillhouse[graphs]'") from error
-    RDLogger.DisableLog("rdApp.*")
+    RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
     molecule = Chem.MolFromSmiles(text, sanitize=False)
     require(
         molecule is not None and molecule.GetNumAtoms() > 0,

@@ -93,7 +93,7 @@ class TreeTable:
 
     def unrolled_nodes(self) -> np.ndarray:
         """[trees], nodes of each tree of full depth if it were written out."""
-        sizes = np.ones(len(self.levels[0]))
+        sizes: np.ndarray = np.ones(len(self.levels[0]))
         for level in self.levels[1:]:
             sizes = 1 + np.bincount(level.owners, level.copies * sizes[level.children], minlength=len(level))
         return sizes

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -82,10 +82,10 @@ def _folder_opener(path: Path) -> tuple[str, Opener]:
         file = path / name
         return file.read_bytes() if file.is_file() else None
 
-    return _set_name({file.name: None for file in path.iterdir()}, path), read
+    return _set_name([file.name for file in path.iterdir()], path), read
 
 
-def _set_name(names: dict[str, object] | dict[str, None], path: Path) -> str:
+def _set_name(names: Iterable[str], path: Path) -> str:
     found = sorted(name.removesuffix("_A.txt") for name in names if name.endswith("_A.txt"))
     require(len(found) == 1, f"{path} holds {len(found)} files NAME_A.txt", "a TU set has exactly one")
     return found[0]
@@ -120,7 +120,7 @@ def _read(name: str, read: Opener) -> GraphSet:
         class_names,
         node_labels=None if node_labels is None else _one_number(node_labels),
         edge_labels=None if edge_labels is None else _one_number(edge_labels),
-        attributes=table("node_attributes", floats=True),  # type: ignore[arg-type]
+        attributes=table("node_attributes", floats=True),
     )
 
 

@@ -1,0 +1,108 @@
+"""What an image is of: a class, a text, or nothing. A table with a row for each, indexed by label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor
+from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
+
+from stillhouse.core.errors import UserError, require
+
+disable_progress_bar()  # a bar for each of four small files says nothing
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Conditions by label.
+
+    Attributes:
+        names: what each label means (class names or captions).
+        table: class indices [labels] for a class-conditional model, text embeddings [labels, tokens, width] for a
+            text model, None for an unconditional one.
+    """
+
+    names: tuple[str, ...]
+    table: Tensor | None
+
+    def of(self, labels: Int[Tensor, " batch"]) -> Tensor | None:
+        """The network's condition for each label."""
+        return None if self.table is None else self.table[labels]
+
+    def to(self, device: torch.device) -> Conditions:
+        """The same on another device."""
+        return Conditions(self.names, None if self.table is None else self.table.to(device))
+
+
+@dataclass
+class TextEncoder:
+    """A tokenizer and a CLIP-type text model, as in a Stable Diffusion folder."""
+
+    tokenizer: Any
+    model: CLIPTextModel
+
+    def embed(self, texts: tuple[str, ...]) -> Float[Tensor, "texts tokens width"]:
+        """Last hidden states, padded to the model's length."""
+        length = self.model.config.max_position_embeddings
+        tokens = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        )
+        return self.model(tokens["input_ids"].to(self.model.device)).last_hidden_state
+
+    def save(self, folder: Path) -> None:
+        """Save as the folders text_encoder and tokenizer."""
+        self.model.save_pretrained(folder / "text_encoder", safe_serialization=True)
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+
+
+def load_text_encoder(folder: Path) -> TextEncoder:
+    """The text encoder and tokenizer of a Stable Diffusion type folder.
+
+    Raises:
+        UserError: one of them is missing, damaged, or not safetensors.
+    """
+    for part in ("text_encoder", "tokenizer"):
+        require((folder / part).is_dir(), f"no folder {folder / part}", "a text-conditional teacher needs it")
+    try:
+        model = CLIPTextModel.from_pretrained(folder / "text_encoder", use_safetensors=True, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    except Exception as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise UserError(f"the text encoder in {folder} cannot be loaded ({line})", "fetch or save it again") from error
+    return TextEncoder(tokenizer, model.eval().requires_grad_(False))
+
+
+def new_text_encoder(captions: tuple[str, ...], width: int = 32, layers: int = 2) -> TextEncoder:
+    """A small text encoder to be trained with a teacher: word-level tokenizer over the captions' own words.
+
+    Args:
+        captions: texts whose words make the vocabulary.
+        width: hidden width; heads are width / 16.
+    """
+    words = sorted({word for caption in captions for word in caption.lower().split()})
+    vocabulary = {token: i for i, token in enumerate(["[pad]", "[end]", "[unknown]", *words])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="[unknown]"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    length = 1 + max(len(caption.split()) for caption in captions)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="[pad]", eos_token="[end]", unk_token="[unknown]", model_max_length=length
+    )
+    config = CLIPTextConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=max(1, width // 16),
+        max_position_embeddings=length,
+        projection_dim=width,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=1,
+    )
+    return TextEncoder(tokenizer, CLIPTextModel(config))

@@ -1,0 +1,110 @@
+"""A distilled student as a user holds it: conditions in, images out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tyro.conf import Positional
+
+from stillhouse.core.errors import UserError
+from stillhouse.core.files import read_json
+from stillhouse.diffusion.autoencoder import Autoencoder, load_autoencoder
+from stillhouse.diffusion.conditions import Conditions, TextEncoder, load_text_encoder
+from stillhouse.diffusion.denoiser import SETTINGS_FILE, Denoiser, load_denoiser
+from stillhouse.diffusion.evaluation import draw_images, student_sampler
+from stillhouse.diffusion.images import save_grid
+
+
+class Generator:
+    """A few-step generator; `generator(["seven", "three"])` gives an image for each.
+
+    Args:
+        denoiser: the student network.
+        sigmas: noise levels at which it is called.
+        names: class names, or the captions it was trained on.
+        text_encoder: for a text-conditional student, which takes any caption.
+        autoencoder: for a student of latents.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        sigmas: Sequence[float],
+        names: Sequence[str],
+        text_encoder: TextEncoder | None,
+        autoencoder: Autoencoder | None,
+    ) -> None:
+        self.denoiser, self.sigmas, self.names = denoiser, tuple(sigmas), tuple(names)
+        self.text_encoder, self.autoencoder = text_encoder, autoencoder
+
+    def __call__(self, conditions: Sequence[int | str], seed: int = 0) -> Float[Tensor, "batch channels height width"]:
+        """Images in [-1, 1], one for each condition (class index, class name, or caption).
+
+        Raises:
+            UserError: a class is unknown.
+        """
+        rows = list(dict.fromkeys(conditions))
+        labels = torch.tensor([rows.index(condition) for condition in conditions])
+        sampler = student_sampler(self.denoiser, self.sigmas, self.autoencoder)
+        return draw_images(sampler, self._conditions(rows), labels, seed)
+
+    def _conditions(self, rows: Sequence[int | str]) -> Conditions:
+        texts = tuple(map(str, rows))
+        if self.text_encoder:
+            return Conditions(texts, self.text_encoder.embed(texts))
+        if self.denoiser.config.num_class_embeds is None:
+            return Conditions(texts, None)
+        return Conditions(texts, torch.tensor([self._class_index(row) for row in rows]))
+
+    def _class_index(self, row: int | str) -> int:
+        index = row if isinstance(row, int) else int(row) if row.isdigit() else -1
+        if isinstance(row, str) and row in self.names:
+            return self.names.index(row)
+        if not 0 <= index < len(self.names):
+            raise UserError(f"the student knows no class {row!r}", f"choose from: {', '.join(self.names)}")
+        return index
+
+
+def load_generator(folder: Path) -> Generator:
+    """The generator that a run saved.
+
+    Raises:
+        UserError: the folder is missing, damaged, or holds no few-step student.
+    """
+    denoiser = load_denoiser(folder)
+    unet_folder = folder / "unet" if (folder / "unet").is_dir() else folder
+    settings = read_json(unet_folder / SETTINGS_FILE)
+    if "sigmas" not in settings:
+        raise UserError(f"{folder} holds a teacher, not a few-step student", "give the model folder of a finished run")
+    text_encoder = load_text_encoder(folder) if denoiser.takes_text else None
+    names, autoencoder = settings["class_names"], load_autoencoder(folder)
+    return Generator(denoiser.requires_grad_(False), settings["sigmas"], names, text_encoder, autoencoder)
+
+
+def sample(
+    run: Positional[Path],
+    conditions: tuple[str, ...] = (),
+    count: int = 10,
+    out: Path = Path("samples.png"),
+    seed: int = 0,
+) -> None:
+    """Draw images with a finished run's student into a PNG.
+
+    Args:
+        run: the run folder.
+        conditions: class names, class numbers or captions, one row each; all classes by default.
+        count: images of each.
+        out: the picture.
+        seed: of the noise.
+    """
+    generator = load_generator(run / "model")
+    rows = list(conditions or generator.names)
+    started = time.perf_counter()
+    images = generator([row for row in rows for _ in range(count)], seed)
+    print(f"{len(images)} images in {time.perf_counter() - started:.2f} s: {out}")
+    save_grid(images, count, out)

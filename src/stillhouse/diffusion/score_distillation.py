@@ -1,0 +1,422 @@
+"""Score distillation: one engine for DMD2, DisBack, multi-student distillation and SwiftBrush.
+
+A student G is trained by the difference of two scores of its own noised samples: the target score (a frozen teacher,
+or a schedule of them) and the fake score (a critic that is fitted to G's samples as they change). A head on named
+features may add a GAN loss on real images. Which network is updated at which step is a declared table, `Cadence`.
+
+Every step draws the random numbers of the whole batch at once and then works through its parts, so that gradient
+accumulation and several processes change nothing but the order of sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from stillhouse.core.distributed import average_gradients, average_scalars, rank, world_size
+from stillhouse.core.ema import Ema
+from stillhouse.core.ledger import Ledger
+from stillhouse.core.training import Stateful
+from stillhouse.diffusion.conditions import Conditions
+from stillhouse.diffusion.denoiser import Denoiser
+from stillhouse.diffusion.discriminator import DiscriminatorHead
+from stillhouse.diffusion.gan_balance import GanBalance
+from stillhouse.diffusion.losses import (
+    denoising_loss,
+    discriminator_loss,
+    generator_gan_loss,
+    matching_gradient,
+    stop_gradient_loss,
+)
+from stillhouse.diffusion.samplers import guided
+
+Images = Float[Tensor, "batch channels height width"]
+MatchingGradient = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """Which network updates at which step: step i updates a network when i is a multiple of its number."""
+
+    student: int = 5
+    fake_score: int = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers of score distillation."""
+
+    batch: int = 64
+    """Images a step, over all processes."""
+    micro_batches: int = 1
+    """Parts a step's batch is worked through in (gradient accumulation)."""
+    cadence: Cadence = Cadence()
+    sigmas: tuple[float, ...] = (80.0,)
+    """Noise levels at which the student is called, falling; one pass each."""
+    inputs: Literal["backward-simulation", "noised-real"] = "backward-simulation"
+    """Where the inputs of a student of several steps come from in training."""
+    student_lr: float = 1e-4
+    fake_lr: float = 2e-4
+    head_lr: float = 1e-3
+    """Of the discriminator's head, which starts from nothing while the networks start from the teacher."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
+    warmup_steps: int = 0
+    """Steps over which the learning rates rise from 0."""
+    steps: int = 0
+    """How many steps there will be; only the cooldown needs to know."""
+    cooldown: float = 0.0
+    """Share of the steps, at the end, over which the learning rates fall to 0."""
+    clip: float = 10.0
+    """Largest norm of a network's gradient."""
+    ema_decay: float = 0.99
+    matching_weight: float = 1.0
+    """Weight of the distribution-matching loss; 0 leaves the GAN alone."""
+    matching_gradient: MatchingGradient = matching_gradient
+    matching_range: tuple[float, float] = (0.02, 0.98)
+    """Part of the model's noise grid that the distribution-matching loss draws from."""
+    gan_weight: float | Literal["auto"] = 0.0
+    """Weight of the generator's GAN loss, or "auto": equal gradient norms on the image."""
+    critic_gan_weight: float = 0.01
+    """Weight of the discriminator's loss beside the fake score's."""
+    guidance_scale: float = 1.0
+    """Classifier-free guidance of the target score."""
+    fake_guidance_scale: float = 1.0
+    """Classifier-free guidance of the fake score in the matching loss."""
+
+    def rate_share(self, step: int) -> float:
+        """Share of the full learning rates at a step: up over the warm-up, down over the cooldown."""
+        up = (step + 1) / max(1, self.warmup_steps)
+        down = (self.steps - step) / (self.cooldown * self.steps) if self.cooldown * self.steps > 0 else 1.0
+        return min(1.0, up, down)
+
+
+class TargetScore(Protocol):
+    """The score that the student is moved towards, and when it changes."""
+
+    def denoise(self, x: Tensor, sigma: Tensor, condition: Tensor | None, guidance_scale: float) -> Tensor:
+        """The target's denoised image of the noised x."""
+        ...
+
+    def after_student_update(self, score_gap: float) -> None:
+        """Told after every student update how far the fake score is from the target."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Any, /) -> Any: ...
+
+
+class ConstantTarget:
+    """The teacher, always (DMD2)."""
+
+    def __init__(self, teacher: Denoiser) -> None:
+        self.teacher = teacher
+
+    def denoise(self, x: Tensor, sigma: Tensor, condition: Tensor | None, guidance_scale: float) -> Tensor:
+        return guided(self.teacher, condition, guidance_scale)(x, sigma)
+
+    def after_student_update(self, score_gap: float) -> None:
+        """Nothing changes."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to restore."""
+
+
+@dataclass(frozen=True)
+class Discriminator:
+    """A head on features of a network: the fake score, as published, or the teacher."""
+
+    head: DiscriminatorHead
+    features: Denoiser
+    at: str = "mid_block"
+
+    def logits(self, x: Images, sigma: Tensor, noise: Images, condition: Tensor | None) -> Float[Tensor, " batch"]:
+        """Logit of each image after noising it."""
+        noised = x + sigma[:, None, None, None] * noise
+        return self.head(self.features.features(noised, sigma, condition, self.at))
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """The images and labels that a step may draw from; `images` is None in image-free distillation."""
+
+    images: Images | None
+    labels: Int[Tensor, " n"]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """All random numbers of one step for one part of the batch; the first axis of each is the batch."""
+
+    labels: Int[Tensor, " batch"]
+    student_noise: Float[Tensor, "batch levels channels height width"]
+    real: Images | None
+    real_labels: Int[Tensor, " batch"]
+    positions: Float[Tensor, "batch uses"]
+    """In [0, 1], for each use: matching, generator's GAN, critic, discriminator fake, discriminator real."""
+    noises: Float[Tensor, "batch uses channels height width"]
+    level: int
+    """Which of the student's levels is trained in this step."""
+
+    def parts(self, count: int) -> Iterator[Draw]:
+        """This process's share of the batch, in `count` parts."""
+        mine = self._take(slice(rank(), None, world_size()))
+        size = -(-len(mine.labels) // count)
+        for start in range(0, len(mine.labels), size):
+            yield mine._take(slice(start, start + size))
+
+    def _take(self, part: slice) -> Draw:
+        tensors: dict[str, Any] = {name: v[part] for name, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
+
+
+MATCHING, GENERATOR_GAN, CRITIC, FAKE, REAL = range(5)
+
+
+class ScoreDistillation:
+    """Trains a student against a target score with a fake score beside it; see the module's docstring.
+
+    Args:
+        student: network of the generator; its parameters that require gradients are trained.
+        target: the target score.
+        fake_score: the critic network, or None for score distillation sampling (arXiv 2209.14988), where the
+            student's own image takes its place.
+        conditions: conditions by label.
+        data: real images (may be None for image-free distillation) and the labels to draw.
+        recipe: the numbers.
+        discriminator: for the GAN loss; needs real images.
+    """
+
+    def __init__(
+        self,
+        student: Denoiser,
+        target: TargetScore,
+        fake_score: Denoiser | None,
+        conditions: Conditions,
+        data: RealImages,
+        recipe: Recipe,
+        discriminator: Discriminator | None = None,
+    ) -> None:
+        self.student, self.target, self.fake_score = student, target, fake_score
+        self.conditions, self.data, self.recipe, self.discriminator = conditions, data, recipe, discriminator
+        self.ema = Ema(student, recipe.ema_decay)
+        self.ledger = Ledger()
+        self.gan_balance = GanBalance(recipe.gan_weight if discriminator else 0.0)
+        self.student_optimizer = self._optimizer([(recipe.student_lr, student)])
+        self.critic_optimizer = self._optimizer(
+            [(recipe.fake_lr, fake_score), (recipe.head_lr, discriminator.head if discriminator else None)]
+        )
+
+    @property
+    def state(self) -> dict[str, Stateful]:
+        """Everything a checkpoint must hold."""
+        state: dict[str, Stateful] = {
+            "student": self.student,
+            "student_ema": self.ema,
+            "student_optimizer": cast(torch.optim.Optimizer, self.student_optimizer),
+            "target": self.target,
+            "ledger": self.ledger,
+            "gan_balance": self.gan_balance,
+        }
+        if self.fake_score:
+            state["fake_score"] = self.fake_score
+        if self.discriminator:
+            state["discriminator"] = self.discriminator.head
+        if self.critic_optimizer:
+            state["critic_optimizer"] = self.critic_optimizer
+        return state
+
+    def step(self, i: int) -> dict[str, float]:
+        """Step i: the networks whose turn it is, on one batch; returns the losses."""
+        parts = list(self.draw().parts(self.recipe.micro_batches))
+        losses: dict[str, float] = {}
+        if i % self.recipe.cadence.student == 0:
+            generated = self._update_student(i, parts, losses)
+        else:
+            generated = [self._generated(part) for part in parts]
+        if self.critic_optimizer and i % self.recipe.cadence.fake_score == 0:
+            self._update_critic(i, parts, generated, losses)
+        return average_scalars(losses)
+
+    def draw(self) -> Draw:
+        """The step's random numbers, for the batch of all processes; from the global generator."""
+        recipe, data = self.recipe, self.data
+        batch, shape, device = recipe.batch, self.student.sample_shape, data.labels.device
+        real_index = torch.randint(len(data.labels), (batch,)).to(device)
+        label_index = torch.randint(len(data.labels), (batch,)).to(device)
+        if recipe.inputs == "noised-real":
+            label_index = real_index
+        positions, noises = torch.rand(batch, 5), torch.randn(batch, 5, *shape)
+        low, high = recipe.matching_range
+        positions[:, MATCHING] = low + (high - low) * positions[:, MATCHING]
+        return Draw(
+            labels=data.labels[label_index],
+            student_noise=torch.randn(batch, len(recipe.sigmas), *shape).to(device),
+            real=None if data.images is None else data.images[real_index],
+            real_labels=data.labels[real_index],
+            positions=positions.to(device),
+            noises=noises.to(device),
+            level=int(torch.randint(len(recipe.sigmas), ())),
+        )
+
+    def generate(self, part: Draw) -> Images:
+        """The student's image of this part at the step's level, differentiable in the last pass."""
+        condition, level = self.conditions.of(part.labels), part.level
+        if level == 0 or self.recipe.inputs == "backward-simulation":
+            x = self.backward_simulation(part, condition, level)
+        else:
+            assert part.real is not None
+            x = part.real + self.recipe.sigmas[level] * part.student_noise[:, level]
+        return self.student(x, self._level(x, level), condition)
+
+    @torch.no_grad()
+    def backward_simulation(self, part: Draw, condition: Tensor | None, level: int) -> Images:
+        """The student's input at `level`, reached from pure noise by its own earlier steps (DMD2, section 4.5)."""
+        sigmas, noise = self.recipe.sigmas, part.student_noise
+        x = sigmas[0] * noise[:, 0]
+        for now in range(level):
+            clean = self.student(x, self._level(x, now), condition)
+            self._count(len(x))
+            x = clean + sigmas[now + 1] * noise[:, now + 1]
+        return x
+
+    def _level(self, x: Images, level: int) -> Float[Tensor, " batch"]:
+        return torch.full((len(x),), self.recipe.sigmas[level], device=x.device)
+
+    @torch.no_grad()
+    def _generated(self, part: Draw) -> Images:
+        self._count(len(part.labels))
+        return self.generate(part)
+
+    # ---- the student's turn
+
+    def _update_student(self, i: int, parts: Sequence[Draw], losses: dict[str, float]) -> list[Images]:
+        assert self.student_optimizer
+        self.student_optimizer.zero_grad()
+        generated, size = [], sum(len(part.labels) for part in parts)
+        for part in parts:
+            x = self.generate(part)
+            self._count(2 * len(x))
+            share = len(x) / size
+            x.backward(share * self._image_gradient(x.detach().requires_grad_(), part, share, losses))
+            generated.append(x.detach())
+        self._take_step(i, self.student_optimizer)
+        self.ema.update()
+        self.ledger.add("student_updates")
+        self.gan_balance.after_student_update(average_scalars)
+        self.target.after_student_update(average_scalars(dict(losses)).get("score_gap", 0.0))
+        return generated
+
+    def _image_gradient(self, x: Images, part: Draw, share: float, losses: dict[str, float]) -> Images:
+        """d(matching_weight L_DM + gan_weight L_GAN) / dx for this part's generated images."""
+        total = torch.zeros_like(x)
+        matching = torch.zeros_like(x)
+        if self.recipe.matching_weight > 0:
+            loss = self._matching_loss(x, part, share, losses)
+            (matching,) = torch.autograd.grad(self.recipe.matching_weight * loss, x)
+            _add(losses, "matching", share * loss.item())
+            total = total + matching
+        if self.discriminator and self.recipe.gan_weight != 0:
+            loss = generator_gan_loss(self._logits(x, part, GENERATOR_GAN, part.labels))
+            (adversarial,) = torch.autograd.grad(loss, x)
+            _add(losses, "generator_gan", share * loss.item())
+            self.gan_balance.see(share * matching, share * adversarial)
+            total = total + self.gan_balance.weight * adversarial
+        return total
+
+    def _matching_loss(self, x: Images, part: Draw, share: float, losses: dict[str, float]) -> Float[Tensor, ""]:
+        recipe, condition = self.recipe, self.conditions.of(part.labels)
+        with torch.no_grad():
+            sigma = self.student.preconditioning.sigma(part.positions[:, MATCHING])
+            noised = x + sigma[:, None, None, None] * part.noises[:, MATCHING]
+            real = self.target.denoise(noised, sigma, condition, recipe.guidance_scale)
+            fake = x
+            self._count(_passes(len(x), recipe.guidance_scale))
+            if self.fake_score:
+                fake = guided(self.fake_score, condition, recipe.fake_guidance_scale)(noised, sigma)
+                self._count(_passes(len(x), recipe.fake_guidance_scale))
+            gradient = recipe.matching_gradient(x, fake, real)
+            _add(losses, "score_gap", share * float((fake - real).abs().mean()))
+        return stop_gradient_loss(x, gradient)
+
+    # ---- the critic's turn
+
+    def _update_critic(
+        self, i: int, parts: Sequence[Draw], generated: Sequence[Images], losses: dict[str, float]
+    ) -> None:
+        assert self.critic_optimizer
+        self.critic_optimizer.zero_grad()
+        size = sum(len(part.labels) for part in parts)
+        for part, x in zip(parts, generated, strict=True):
+            loss = torch.zeros((), device=x.device)
+            share = len(x) / size
+            if self.fake_score:
+                fake_loss = self._fake_score_loss(self.fake_score, x, part)
+                _add(losses, "fake_score", share * fake_loss.item())
+                loss = loss + fake_loss
+            if self.discriminator:
+                gan_loss = self._discriminator_loss(x, part)
+                _add(losses, "discriminator", share * gan_loss.item())
+                loss = loss + (self.recipe.critic_gan_weight if self.fake_score else 1.0) * gan_loss
+            (share * loss).backward()
+        self._take_step(i, self.critic_optimizer)
+        self.ledger.add("fake_score_updates")
+
+    def _fake_score_loss(self, fake_score: Denoiser, x: Images, part: Draw) -> Float[Tensor, ""]:
+        sigma = fake_score.preconditioning.sigma(part.positions[:, CRITIC])
+        noised = x + sigma[:, None, None, None] * part.noises[:, CRITIC]
+        denoised = fake_score(noised, sigma, self.conditions.of(part.labels))
+        self._count(2 * len(x))
+        return denoising_loss(denoised, x, fake_score.preconditioning.loss_weight(sigma))
+
+    def _discriminator_loss(self, x: Images, part: Draw) -> Float[Tensor, ""]:
+        assert part.real is not None
+        fake = self._logits(x, part, FAKE, part.labels)
+        real = self._logits(part.real, part, REAL, part.real_labels)
+        return discriminator_loss(real, fake)
+
+    def _logits(self, x: Images, part: Draw, use: int, labels: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        assert self.discriminator is not None
+        sigma = self.student.preconditioning.sigma(part.positions[:, use])
+        self._count(2 * len(x))
+        return self.discriminator.logits(x, sigma, part.noises[:, use], self.conditions.of(labels))
+
+    # ---- counting, optimizers
+
+    def _count(self, passes: int) -> None:
+        """Passes of this process's part, on behalf of all processes."""
+        self.ledger.add("network_passes", passes * world_size())
+
+    def _optimizer(self, rates: Sequence[tuple[float, nn.Module | None]]) -> torch.optim.Optimizer | None:
+        """AdamW over the trainable parameters of each network at its rate, or None where there are none."""
+        trainable = [(rate, [p for p in n.parameters() if p.requires_grad]) for rate, n in rates if n is not None]
+        groups = [{"params": parameters, "lr": rate, "full_lr": rate} for rate, parameters in trainable if parameters]
+        if not groups:
+            return None
+        return torch.optim.AdamW(groups, betas=self.recipe.betas, weight_decay=self.recipe.weight_decay)
+
+    def _take_step(self, i: int, optimizer: torch.optim.Optimizer) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        average_gradients(parameters)
+        clip_grad_norm_(parameters, self.recipe.clip)
+        for group in optimizer.param_groups:
+            group["lr"] = group["full_lr"] * self.recipe.rate_share(i)
+        optimizer.step()
+
+
+def _add(losses: dict[str, float], name: str, value: float) -> None:
+    losses[name] = losses.get(name, 0.0) + value
+
+
+def _passes(images: int, guidance_scale: float) -> int:
+    return images if guidance_scale == 1.0 else 2 * images

@@ -1,0 +1,235 @@
+"""What the image methods share around their engine: data, teacher, evaluation, curves, pictures and the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from stillhouse.core.errors import require
+from stillhouse.core.files import content_hash, folder_bytes
+from stillhouse.core.result import Arm, Cost, Curve, Metric, Picture, Role
+from stillhouse.core.run import Run
+from stillhouse.diffusion.conditions import Conditions
+from stillhouse.diffusion.denoiser import Denoiser
+from stillhouse.diffusion.evaluation import (
+    Sampler,
+    balanced_labels,
+    cached_metrics,
+    draw_images,
+    heun_sampler,
+    image_metrics,
+    latencies,
+    student_sampler,
+)
+from stillhouse.diffusion.features import TrainedFeatures, trained_features
+from stillhouse.diffusion.images import Splits, load_images, save_grid, split
+from stillhouse.diffusion.metrics import ImageEvaluator
+from stillhouse.diffusion.score_distillation import RealImages
+from stillhouse.diffusion.teacher import Teacher, TeacherPlan, default_widths, get_teacher
+
+AXES = {
+    "student_updates": "Student updates",
+    "network_passes": "Network passes in training, all networks",
+}
+CURVE_METRICS = ("fid", "kid", "recall")
+CURVE_SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
+"""When a training curve is measured, as shares of the student's updates."""
+GRID_COLUMNS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTask:
+    """Options that every image method has: the data, the teacher, how it is judged."""
+
+    data: str = "digits"
+    """digits, mnist-5k, mnist, fashion-mnist, a folder of images (subfolders are classes), or an .npz file."""
+    size: int | None = None
+    """Side of the images in pixels; as the data has it by default."""
+    teacher: str = "train"
+    """train (a small one, kept in the cache), or a diffusers folder."""
+    prediction: Literal["edm", "epsilon", "v_prediction"] | None = None
+    """What the teacher's network predicts, where its folder does not say."""
+    conditions: Literal["class", "text"] = "class"
+    """What a teacher trained here is told: the class, or a caption."""
+    widths: tuple[int, ...] = ()
+    """Channels of each level of a teacher trained here; by the image size by default."""
+    teacher_updates: int = 800
+    """Updates of a teacher trained here."""
+    teacher_batch: int = 128
+    """Images an update of a teacher trained here."""
+    teacher_steps: int = 18
+    """Heun steps of the teacher in comparisons; 2 n - 1 network passes."""
+    guidance_scale: float = 1.0
+    """Classifier-free guidance of the teacher, in distillation and in comparisons."""
+    samples: int = 2500
+    """Images that each arm is judged by."""
+    judged_on: Literal["report", "select"] = "report"
+    """Which held-out real images arms are compared with; choose settings on select."""
+    seed: int = 0
+    """Seed of everything random but the teacher and the data splits."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An image task made ready: everything a method needs before its own work begins."""
+
+    splits: Splits
+    teacher: Teacher
+    evaluator: ImageEvaluator
+    features: TrainedFeatures
+    labels: Int[Tensor, " samples"]
+    """What the evaluated images are of."""
+    device: torch.device
+    seed: int
+
+    @property
+    def conditions(self) -> Conditions:
+        """The teacher's conditions by label."""
+        return self.teacher.conditions
+
+    def real_images(self) -> RealImages:
+        """The training images as the networks see them (latents, for a teacher of latents)."""
+        train, autoencoder = self.splits.train, self.teacher.autoencoder
+        images = train.images.to(self.device)
+        return RealImages(autoencoder.encode(images) if autoencoder else images, train.labels.to(self.device))
+
+    def student_sampler(self, student: Denoiser, sigmas: tuple[float, ...]) -> Sampler:
+        """A few-step student beside this teacher."""
+        return student_sampler(student, sigmas, self.teacher.autoencoder)
+
+    def measure(self, sampler: Sampler) -> dict[str, float]:
+        """Quality of a sampler's images; every sampler gets the same noise and labels."""
+        images = draw_images(sampler, self.conditions, self.labels, self.seed)
+        return self.evaluator(images, self.labels.cpu())
+
+
+def prepare(task: ImageTask, run: Run) -> Setting:
+    """Load and split the data, get the teacher, make the evaluator."""
+    require(task.samples >= 100, f"{task.samples} samples are too few to judge by", "use --samples 100 or more")
+    splits = split(load_images(task.data, size=task.size), seed=0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    teacher = get_teacher(task.teacher, teacher_plan(task, splits), splits.train, run, device, task.prediction)
+    features = trained_features(splits, quiet=run.quiet)
+    evaluator = ImageEvaluator.for_split(splits, features, task.judged_on)
+    labels = balanced_labels(splits.train.labels, task.samples).to(device)
+    return Setting(splits, teacher, evaluator, features, labels, device, task.seed)
+
+
+def teacher_plan(task: ImageTask, splits: Splits) -> TeacherPlan:
+    """The teacher that this task would train."""
+    return TeacherPlan(
+        widths=task.widths or default_widths(splits.train.size),
+        text=task.conditions == "text",
+        updates=task.teacher_updates,
+        batch=task.teacher_batch,
+    )
+
+
+def curve_updates(student_updates: int) -> tuple[int, ...]:
+    """Numbers of student updates at which a training curve is measured."""
+    return tuple(sorted({round(share * student_updates) for share in CURVE_SHARES}))
+
+
+def read_curves(run: Run, stage: str, arm: str) -> tuple[Curve, ...]:
+    """The curves of an arm from the evaluations that its stage recorded."""
+    records = [entry for entry in run.records(stage=stage) if "evaluation" in entry]
+    return tuple(
+        Curve(
+            arm,
+            metric,
+            tuple({**{axis: r[axis] for axis in AXES}, "value": r["evaluation"][metric]} for r in records),
+        )
+        for metric in CURVE_METRICS
+        if records
+    )
+
+
+def sampler_cost(sampler: Sampler, denoiser: Denoiser, conditions: Conditions, **more: Any) -> Cost:
+    """What it costs to use a sampler; `more` says what it cost to make."""
+    return Cost(
+        parameters=denoiser.parameter_count,
+        network_passes=sampler.passes,
+        latency_seconds=latencies(sampler, conditions),
+        **more,
+    )
+
+
+def standing_arms(task: ImageTask, setting: Setting) -> list[Arm]:
+    """The arms that need no distillation: the teacher, the teacher cut short, and real training images."""
+    teacher = setting.teacher
+    full, short, one = teacher_samplers(task, teacher)
+    made = {"training_seconds": teacher.training_seconds, "training_passes": teacher.training_passes}
+
+    def arm(name: str, role: Role, sampler: Sampler, note: str) -> Arm:
+        cost = sampler_cost(
+            sampler, teacher.denoiser, setting.conditions, bytes_on_disk=folder_bytes(teacher.folder), **made
+        )
+        return Arm(name, role, _teacher_metrics(task, setting, sampler), cost, task.seed, note)
+
+    floor = setting.evaluator.floor()
+    return [
+        arm(f"teacher, {full.name}", "teacher", full, ""),
+        arm(f"teacher, {short.name}", "baseline", short, "the teacher with fewer steps"),
+        arm("teacher, one pass", "baseline", one, "no distillation: the student before its first update"),
+        Arm("real training images", "floor", floor["train"], Cost(), task.seed, "what perfect copying would score"),
+        Arm("real half against real half", "floor", floor["halves"], Cost(), task.seed, "half as many references"),
+    ]
+
+
+def teacher_samplers(task: ImageTask, teacher: Teacher) -> tuple[Sampler, Sampler, Sampler]:
+    """The teacher in full, with a quarter of its steps, and with one pass."""
+    denoiser, autoencoder = teacher.denoiser, teacher.autoencoder
+    return (
+        heun_sampler(denoiser, task.teacher_steps, task.guidance_scale, autoencoder),
+        heun_sampler(denoiser, max(2, task.teacher_steps // 4), task.guidance_scale, autoencoder),
+        student_sampler(denoiser, (denoiser.preconditioning.sigma_max,), autoencoder),
+    )
+
+
+def _teacher_metrics(task: ImageTask, setting: Setting, sampler: Sampler) -> dict[str, float]:
+    key = {
+        "teacher": _weights_hash(setting.teacher.denoiser),
+        "sampler": sampler.name,
+        "guidance": task.guidance_scale,
+        "samples": task.samples,
+        "seed": task.seed,
+        "data": setting.splits.train.content_hash,
+        "judged_on": task.judged_on,
+        "features": setting.features.folder.name,
+    }
+    return cached_metrics(key, lambda: setting.measure(sampler))
+
+
+def _weights_hash(denoiser: Denoiser) -> str:
+    return content_hash(p.detach().cpu().numpy().tobytes() for p in denoiser.parameters())
+
+
+def sample_pictures(run: Run, setting: Setting, samplers: Mapping[str, Sampler]) -> tuple[Picture, ...]:
+    """A grid of each sampler's images, all from the same noise: a column a class, up to ten."""
+    classes = min(GRID_COLUMNS, setting.splits.train.classes)
+    labels = torch.arange(classes, device=setting.device).repeat(6 if classes > 1 else 60)[:60]
+    pictures = []
+    for i, (title, sampler) in enumerate(samplers.items()):
+        images = draw_images(sampler, setting.conditions, labels, seed=setting.seed)
+        path = run.picture_file(f"{i}-samples.png")
+        save_grid(images, GRID_COLUMNS if classes == 1 else classes, path)
+        names = ", ".join(setting.conditions.names[:classes])
+        pictures.append(
+            Picture(
+                title,
+                str(path.relative_to(run.folder)),
+                f"Grid of {len(labels)} images by {title}, columns: {names}",
+                f"{sampler.passes} network passes an image",
+            )
+        )
+    return tuple(pictures)
+
+
+def metrics_of(setting: Setting) -> tuple[Metric, ...]:
+    """How this setting's metrics are read."""
+    return image_metrics(setting.evaluator.floor()["train"])

@@ -1,0 +1,37 @@
+"""The README says what is there: its table is the catalogue, its commands exist, its claims are the result files'."""
+
+import re
+from pathlib import Path
+
+from stillhouse.cli import COMMANDS, methods_markdown
+from stillhouse.reporting.claims import claims_markdown
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def between(name):
+    return README.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0].strip()
+
+
+def test_methods_table_is_the_catalogue():
+    assert between("methods") == methods_markdown(), "write it again with: stillhouse list --as markdown"
+
+
+def test_claims_table_is_the_result_files():
+    assert between("claims") == claims_markdown(ROOT / "benchmarks" / "results").strip(), (
+        "write it again with: stillhouse claims --readme README.md"
+    )
+
+
+def test_make_targets_and_commands_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^    make (\w+)", README, re.M):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+    for command in re.findall(r"^    stillhouse (\w+)", README, re.M):
+        assert command in {"run", "dmd2", *COMMANDS}, command
+
+
+def test_pictures_are_there():
+    for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
+        assert (ROOT / path).is_file(), path
