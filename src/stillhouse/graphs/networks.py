@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GATConv, GINConv, GINEConv, MessagePassing, SAGEConv
+from torch_geometric.nn import GATConv, GINConv, GINEConv, SAGEConv
 
 from stillhouse.core.errors import UserError, require
 from stillhouse.graphs.material import NodeGraph
@@ -21,31 +21,31 @@ EncoderFactory = Callable[[int, int, int, int], nn.Module]
 """(features, edge features, width, layers) -> encoder with node states of `width`."""
 
 
-class MeanGCNConv(MessagePassing):
+class MeanGCNConv(nn.Module):
     """GCN with row normalisation: h_v' = W ( (h_v + sum_u h_u) / (1 + degree(v)) ); needs no degree but v's own."""
 
     def __init__(self, features: int, width: int) -> None:
-        super().__init__(aggr="sum")
+        super().__init__()
         self.linear = nn.Linear(features, width)
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         degree = torch.bincount(edge_index[1], minlength=len(x)).unsqueeze(1)
-        return self.linear((x + self.propagate(edge_index, x=x)) / (1 + degree))
+        return self.linear((x + _summed(x, edge_index)) / (1 + degree))
 
 
-class SymmetricGCNConv(MessagePassing):
+class SymmetricGCNConv(nn.Module):
     """GCN as published: h_v' = W sum_{u in N(v) and v} h_u / sqrt((1 + degree(u)) (1 + degree(v))).
 
     In a tree the degree of a leaf is part of hop L + 1, so trees must keep it (`leaf_degrees`) for this to be exact.
     """
 
     def __init__(self, features: int, width: int) -> None:
-        super().__init__(aggr="sum")
+        super().__init__()
         self.linear = nn.Linear(features, width)
 
     def forward(self, x: Tensor, edge_index: Tensor, degrees: Tensor) -> Tensor:
         scaled = x * (1.0 + degrees).rsqrt().unsqueeze(1)
-        return self.linear((scaled + self.propagate(edge_index, x=scaled)) * (1.0 + degrees).rsqrt().unsqueeze(1))
+        return self.linear((scaled + _summed(scaled, edge_index)) * (1.0 + degrees).rsqrt().unsqueeze(1))
 
 
 class DegreeStack(nn.Module):
@@ -165,6 +165,11 @@ class GraphClassifier(nn.Module):
             counts: [graphs, trees], dense or sparse, how often each of `graph.roots` is in each graph.
         """
         return self.head(counts @ self.states(graph)[graph.roots])
+
+
+def _summed(x: Tensor, edge_index: Tensor) -> Tensor:
+    """[nodes, width] sum over the sources of the edges that end in each node."""
+    return torch.zeros_like(x).index_add(0, edge_index[1], x[edge_index[0]])
 
 
 def _perceptron(features: int, width: int) -> nn.Module:
