@@ -241,7 +241,9 @@ class _Reader:
             for _ in range(2)
         )
         _check(bool((weights > 0).all()), "a component without weight")
-        return Mixture(weights / weights.sum(), presence / PRESENCE_STEPS, np.exp(means / MEAN_STEPS))
+        return Mixture(
+            weights / weights.sum(), presence / PRESENCE_STEPS, np.exp(means / MEAN_STEPS).astype(np.float32)
+        )
 
     def rule(self, trees: int, classes: int) -> Rule:
         _check((classes - 1) * trees <= len(self.body), "a rule beyond the end")

@@ -31,6 +31,7 @@ from stillhouse.core.errors import UserError
 from stillhouse.core.estimate import Estimate, Stage
 from stillhouse.core.result import Result
 from stillhouse.core.run import Run
+from stillhouse.core.seeding import seed_everything
 from stillhouse.core.training import Fitted, fit
 from stillhouse.graphs.arms import Arms
 from stillhouse.graphs.budget import itemset_summary, itemset_within, mixture_summary, mixture_within
@@ -50,7 +51,6 @@ from stillhouse.graphs.training import (
     exam_auc,
     make_classifier,
     make_optimizer,
-    seed_everything,
     update_classifier,
 )
 from stillhouse.graphs.words import Words, learn_words
@@ -249,5 +249,5 @@ def _step(
     return lambda update: {"student": update_classifier(model, optimizer, material, update, seed)}
 
 
-def _evaluate(model: GraphClassifier, best: BestSoFar, select: Exam, report: Exam) -> Callable[[int], None]:
-    return lambda update: best.see(update, exam_auc(model, select), exam_auc(model, report), model)
+def _evaluate(model: GraphClassifier, best: BestSoFar, select: Exam, report: Exam) -> Callable[[int, float], None]:
+    return lambda update, _seconds: best.see(update, exam_auc(model, select), exam_auc(model, report), model)
