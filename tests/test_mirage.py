@@ -231,7 +231,7 @@ def test_commands_make_show_and_train_on_a_summary(tmp_path, capsys):
 
 def test_skew_command_in_words_and_as_json(capsys):
     commands.skew("motifs", hops=(1,))
-    assert "top  200" in capsys.readouterr().out
+    assert "top 200" in capsys.readouterr().out
     commands.skew("motifs", hops=(1, 2), json=True)
     assert [row["hops"] for row in json.loads(capsys.readouterr().out)] == [1, 2]
 

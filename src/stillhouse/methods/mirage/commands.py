@@ -6,7 +6,7 @@ import json as json_module
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -19,7 +19,7 @@ from stillhouse.graphs.load import load_graphs
 from stillhouse.graphs.skew import TOP, Skew, measure_skew
 from stillhouse.graphs.summary import Summary
 from stillhouse.graphs.training import Recipe, train_classifier, untrained
-from stillhouse.graphs.words import learn_words
+from stillhouse.graphs.words import EdgeSource, NodeSource, learn_words
 from stillhouse.methods.mirage.config import Config
 from stillhouse.methods.mirage.student import Student, save_student
 
@@ -27,8 +27,8 @@ from stillhouse.methods.mirage.student import Student, save_student
 def skew(
     data: tyro.conf.Positional[str],
     hops: tuple[int, ...] = (1, 2, 3),
-    node_words: str = "auto",
-    edge_words: str = "auto",
+    node_words: NodeSource | Literal["auto"] = "auto",
+    edge_words: EdgeSource | Literal["auto"] = "auto",
     seed: int = 0,
     json: bool = False,
 ) -> None:
@@ -43,7 +43,7 @@ def skew(
         json: machine-readable.
     """
     split = split_graphs(load_graphs(data), seed)
-    words = learn_words(split.train, nodes=node_words, edges=edge_words)  # type: ignore[arg-type]
+    words = learn_words(split.train, nodes=node_words, edges=edge_words)
     measured = [measure_skew(split, words, depth) for depth in hops]
     if json:
         print(
