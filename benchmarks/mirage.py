@@ -69,7 +69,14 @@ class Lazy:
     def row(self, arm: str, role: str, compute: Callable[[Arms], Row]) -> Row:
         """One arm's row, kept on disk."""
         data, hops, seed, network = self.key
-        key = {"data": data, "hops": hops, "seed": seed, "network": network, "arm": arm, "version": 1}
+        key = {
+            "data": data,
+            "hops": hops,
+            "seed": seed,
+            "network": network,
+            "arm": arm,
+            "version": 2 if role == "baseline" else 1,
+        }
         row = Row(**bench.piece(key, lambda: dataclasses.asdict(compute(self()))))
         recorded[data, seed, network, arm] = row
         control = recorded.get((data, seed, network, "untrained"))

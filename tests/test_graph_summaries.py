@@ -151,11 +151,16 @@ def test_rule_gives_class_shares_also_for_three_classes():
     assert shares.sum(1) == pytest.approx(np.ones(300), abs=1e-5) and (shares.argmax(1) == classes).mean() > 0.9
 
 
+def half_of_most(census):
+    """Supports that half the graphs of each class's commonest tree meet."""
+    return np.array([int((census.members(c) > 0).sum(0).max()) // 2 for c in (0, 1)])
+
+
 SUMMARIES = {
     "mixtures": lambda c: mixture_summary(c, 40, 4, labels="rule"),
     "plain": lambda c: mixture_summary(c, 40, 4, labels="class"),
-    "itemsets": lambda c: itemset_summary(c, np.array([12, 12])),
-    "multisets": lambda c: itemset_summary(c, np.array([15, 15]), multiplicities=True, keep="closed", class_prior=True),
+    "itemsets": lambda c: itemset_summary(c, half_of_most(c)),
+    "multisets": lambda c: itemset_summary(c, half_of_most(c), multiplicities=True, keep="closed", class_prior=True),
 }
 
 
@@ -307,6 +312,17 @@ def test_coresets_fill_equal_bytes_and_are_what_they_say():
     members = np.flatnonzero(graphs.classes == 0)
     nearest = members[((features[members] - features[members].mean(0)) ** 2).sum(1).argmin()]
     assert first == nearest
+
+
+def test_a_graph_too_large_for_the_bytes_left_is_passed_over():
+    graphs = motif_graphs(60, 0)
+    words = learn_words(graphs)
+    sizes = np.array([len(pack_graphs(graphs.select([g]), words)) for g in range(60)])
+    big = int(sizes.argmax())
+    order = np.array([0, 1, big, *(g for g in range(2, 60) if g != big)])
+    budget = len(pack_graphs(graphs.select([0, 1, big]), words)) - 1
+    kept = graphs_within(graphs, words, order, budget)
+    assert kept.graphs > 2 and len(pack_graphs(kept, words)) <= budget
 
 
 def test_k_centre_takes_the_farthest_graph_next():

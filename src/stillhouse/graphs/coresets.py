@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -44,20 +45,37 @@ def pack_graphs(graphs: GraphSet, words: Words) -> bytes:
     return zlib.compress(body, 9)
 
 
+FULL_ENOUGH = 0.95
+"""Of the bytes allowed; beyond it no more graphs are tried."""
+MOST_SKIPPED = 40
+
+
 def graphs_within(graphs: GraphSet, words: Words, order: Ints, max_bytes: int) -> GraphSet:
     """The first graphs of `order` that fit, at least one of each class even where that is more.
+
+    A graph that is too large for what is left is passed over, so that every coreset fills its bytes.
 
     Args:
         order: graph numbers, classes taking turns.
     """
-    low, high = len(graphs.class_names), len(order)
+
+    def size(count: int) -> int:
+        return len(pack_graphs(graphs.select(order[:count]), words))
+
+    kept = len(graphs.class_names)
+    for _ in range(MOST_SKIPPED):
+        kept = _most_that_fit(size, kept, len(order), max_bytes)
+        if kept == len(order) or size(kept) >= FULL_ENOUGH * max_bytes:
+            break
+        order = np.delete(order, kept)
+    return graphs.select(order[:kept])
+
+
+def _most_that_fit(size: Callable[[int], int], low: int, high: int, max_bytes: int) -> int:
     while low < high:
         middle = (low + high + 1) // 2
-        if len(pack_graphs(graphs.select(order[:middle]), words)) <= max_bytes:
-            low = middle
-        else:
-            high = middle - 1
-    return graphs.select(order[:low])
+        low, high = (middle, high) if size(middle) <= max_bytes else (low, middle - 1)
+    return low
 
 
 def random_order(graphs: GraphSet, seed: int) -> Ints:
