@@ -44,6 +44,7 @@ def census_of(graphs=None, hops=2, **options):
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 1), min_size=5, max_size=5), min_size=1, max_size=12), st.integers(1, 4))
 def test_sets_equal_those_of_mlxtend(rows, support):
+    support = min(support, len(rows))
     found = {
         tuple(t for t, _ in s.items): s.support
         for s in fp_growth(transactions(bags_of(rows), multiplicities=False), support)

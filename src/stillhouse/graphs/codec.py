@@ -242,7 +242,9 @@ class _Reader:
         )
         _check(bool((weights > 0).all()), "a component without weight")
         return Mixture(
-            weights / weights.sum(), presence / PRESENCE_STEPS, np.exp(means / MEAN_STEPS).astype(np.float32)
+            weights / weights.sum(),
+            (presence / PRESENCE_STEPS).astype(np.float32),
+            np.exp(means / MEAN_STEPS).astype(np.float32),
         )
 
     def rule(self, trees: int, classes: int) -> Rule:
