@@ -4,9 +4,9 @@ Prints megabytes before the networks exist, megabytes at the peak, seconds a ste
 """
 
 import copy
-import resource
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -28,7 +28,9 @@ STEPS = 10
 
 def peak_mb() -> float:
     """Largest resident memory of this process so far, in megabytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # not ru_maxrss, which a child process inherits from its parent
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
 
 
 def main(batch: int, width: int) -> None:

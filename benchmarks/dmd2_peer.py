@@ -21,6 +21,7 @@ from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.evaluation import student_sampler
+from stillhouse.diffusion.score_distillation import Recipe
 from stillhouse.diffusion.task import ImageTask, curve_updates, prepare
 
 LARGEST_T = 80 / 81
@@ -28,6 +29,8 @@ LARGEST_T = 80 / 81
 SMALLEST_T = 0.002 / 1.002
 GAN_WEIGHT = 3e-3
 """The paper's; the peer has no rule for choosing it."""
+HEAD_RATE = 1e-3
+"""As our discriminator's head has it."""
 
 
 def peer_version() -> str | None:
@@ -64,7 +67,7 @@ def peer_run(
     from modelopt.torch.fastgen.discriminators import Discriminator_ImageDiT
     from modelopt.torch.fastgen.methods.dmd import DMDPipeline
 
-    options = {name: value for name, value in setting.items() if name != "batch"}
+    options = {name: value for name, value in setting.items() if name not in ("batch", "cooldown")}
     task = ImageTask(**options, seed=seed, judged_on=judged_on)  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as place, Run.create("peer", {}, out=Path(place) / "run", quiet=True) as run:
         ready = prepare(task, run)
@@ -84,7 +87,10 @@ def peer_run(
     betas, ema = (0.9, 0.999), Ema(student.denoiser, 0.99)
     student_optimizer = torch.optim.AdamW(student.parameters(), rate, betas=betas)
     fake_optimizer = torch.optim.AdamW(fake.parameters(), 2 * rate, betas=betas)
-    head_optimizer = torch.optim.AdamW(discriminator.parameters(), 2 * rate, betas=betas) if discriminator else None
+    head_optimizer = torch.optim.AdamW(discriminator.parameters(), HEAD_RATE, betas=betas) if discriminator else None
+    optimizers = [optimizer for optimizer in (student_optimizer, fake_optimizer, head_optimizer) if optimizer]
+    full_rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    schedule = Recipe(steps=5 * updates, cooldown=setting["cooldown"])
     images, labels = ready.splits.train.images, ready.splits.train.labels
     passes, seconds, curve = 0, 0.0, []
 
@@ -96,6 +102,8 @@ def peer_run(
     judge(0)
     for step in range(5 * updates):
         started = time.monotonic()
+        for optimizer, full in zip(optimizers, full_rates, strict=True):
+            optimizer.param_groups[0]["lr"] = full * schedule.rate_share(step)
         index = torch.randint(len(images), (batch,))
         x, condition = images[index], ready.conditions.of(labels[index])
         noise = torch.randn_like(x)

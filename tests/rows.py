@@ -11,6 +11,31 @@ TINY_IMAGES = {
 }
 
 ROWS: dict[str, dict[str, object]] = {
+    "fair_tables": {
+        "most_rows": 600,
+        "teacher_updates": 4,
+        "student_updates": 4,
+        "sampler_updates": 4,
+        "tabfairgan_updates": 4,
+        "batch": 64,
+        "measured_rows": 200,
+    },
     "dmd2": {**TINY_IMAGES, "student_updates": 3, "updates_ratio": 2},
     "mirage": {"graphs": 120, "max_bytes": 500, "updates": 20, "width": 8},
+    "disback": {
+        **TINY_IMAGES,
+        "student_updates": 4,
+        "updates_ratio": 2,
+        "nodes": 2,
+        "recording_updates": 4,
+        "switch": "fixed",
+        "switch_updates": 2,
+    },
+    "multi_student": {
+        **TINY_IMAGES,
+        "students": 2,
+        "student_updates": 2,
+        "adversarial_updates": 1,
+        "updates_ratio": 2,
+    },
 }

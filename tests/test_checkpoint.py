@@ -75,6 +75,14 @@ def test_flipped_bit_is_named(tmp_path):
         load_checkpoint(path)
 
 
+def test_altered_tree_is_named(tmp_path):
+    path = tmp_path / "c.safetensors"
+    save_checkpoint({"done": 12, "w": torch.ones(2)}, path)
+    path.write_bytes(path.read_bytes().replace(b"12", b"13"))
+    with pytest.raises(UserError, match="digest does not match"):
+        load_checkpoint(path)
+
+
 def test_unknown_type_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(TypeError, match="/thing"):
         save_checkpoint({"thing": object()}, tmp_path / "c.safetensors")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import DDPMScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteScheduler, UNet2DModel
 from torch import nn
 
 from gaussian import SHAPE, GaussianDenoiser
@@ -204,6 +204,33 @@ def test_pipeline_folder_says_its_parametrisation_by_its_scheduler(tmp_path):
     loaded = load_denoiser(tmp_path)
     assert isinstance(loaded.preconditioning, VariancePreserving)
     assert loaded.preconditioning.prediction == "v_prediction"
+
+
+def test_scheduler_decides_how_a_folder_is_read(tmp_path):
+    tiny_unet().save_pretrained(tmp_path / "unet")
+    EDMEulerScheduler(sigma_max=70.0).save_pretrained(tmp_path / "scheduler")
+    assert load_denoiser(tmp_path).preconditioning == Edm(sigma_max=70.0)
+    FlowMatchEulerDiscreteScheduler().save_pretrained(tmp_path / "scheduler")
+    with pytest.raises(UserError, match="FlowMatch"):
+        load_denoiser(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", '{"noise": {"prediction": "edm", "colour": 1}}', '{"noise": {"prediction": "flow", "alphas_cumprod": [0.9]}}',
+     '{"noise": {"prediction": "epsilon"}}', '{"noise": {"prediction": "edm"}, "null_class": "x"}'],
+)  # fmt: skip
+def test_damaged_settings_are_one_line(tmp_path, content):
+    tiny_unet().save_pretrained(tmp_path / "t")
+    (tmp_path / "t" / "stillhouse.json").write_text(content)
+    with pytest.raises(UserError) as error:
+        load_denoiser(tmp_path / "t")
+    assert "\n" not in str(error.value)
+
+
+def test_unconditional_teacher_cannot_be_guided():
+    with pytest.raises(UserError, match="unconditional"):
+        guided(Denoiser(tiny_unet(), Edm()), None, 2.0)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from stillhouse.core.errors import UserError
 from stillhouse.core.seeding import generator
@@ -305,6 +306,7 @@ SMALL = FeatureSettings(updates=8, batch=16)
 def test_features_are_trained_once_and_alike(digits, monkeypatch, tmp_path):
     state = torch.random.get_rng_state()
     first = trained_features(digits, SMALL, quiet=True)
+    assert torch.equal(torch.random.get_rng_state(), state)
     monkeypatch.setattr("stillhouse.diffusion.features._train", lambda *_: pytest.fail("trained again"))
     found = trained_features(digits, SMALL, quiet=True)
     images = digits.select.images
@@ -320,6 +322,12 @@ def test_features_are_trained_once_and_alike(digits, monkeypatch, tmp_path):
     reported = Splits(digits.train, digits.report, digits.select)  # same training, another accuracy
     assert trained_features(reported, SMALL, quiet=True).folder.name != first.folder.name
     torch.random.set_rng_state(state)
+
+
+def test_a_network_of_other_layers_is_not_taken_from_the_cache(digits, monkeypatch):
+    first = trained_features(digits, SMALL, quiet=True)
+    monkeypatch.setattr("stillhouse.diffusion.features._convolution", lambda i, o, stride: nn.Conv2d(i, o, 1, stride))
+    assert trained_features(digits, SMALL, quiet=True).folder != first.folder
 
 
 @pytest.mark.parametrize(("channels", "size"), [(1, 8), (3, 12), (3, 32), (1, 64)])

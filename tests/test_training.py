@@ -68,6 +68,29 @@ def test_seed_and_stage_change_the_numbers(tmp_path):
     assert derive_seed("ab", "c") != derive_seed("a", "bc")
 
 
+def test_first_evaluation_and_cut_lines_survive_a_resume(tmp_path):
+    walk, again = Walk(), Walk()
+
+    def evaluate(update, seconds):
+        run.record(stage="walk", update=update, evaluation=update)
+
+    def killed(i):
+        if i == 3:
+            raise KeyboardInterrupt
+        return walk.step(i)
+
+    marks = {"evaluate": evaluate, "evaluate_at": frozenset({0, 2, 6})}
+    with new_run(tmp_path / "a") as run, pytest.raises(KeyboardInterrupt):
+        fit(killed, walk.state, 6, run, stage="walk", **marks)
+    with (tmp_path / "a" / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "walk", "upd')
+    with Run.open(tmp_path / "a", quiet=True) as run:
+        fit(again.step, again.state, 6, run, stage="walk", **marks)
+        records = run.records(stage="walk")
+    assert [r["update"] for r in records if "evaluation" in r] == [0, 2, 6]
+    assert [r["update"] for r in records if "loss" in r] == [1, 2, 3, 4, 5, 6]
+
+
 def test_finished_stage_is_restored_without_a_step(tmp_path):
     walk, again = Walk(), Walk()
     with new_run(tmp_path / "a") as run:

@@ -60,6 +60,7 @@ CATALOG: dict[str, Entry] = {
         IMAGES,
         "a diffusion model",
         "a one-step generator",
+        "stillhouse.methods.disback",
     ),
     "multi_student": Entry(
         "Multi-Student Distillation",
@@ -67,6 +68,7 @@ CATALOG: dict[str, Entry] = {
         IMAGES,
         "a diffusion model, images, conditions",
         "K small one-step generators and a router",
+        "stillhouse.methods.multi_student",
     ),
     "swiftbrush": Entry(
         "SwiftBrush",
@@ -127,6 +129,7 @@ CATALOG: dict[str, Entry] = {
         "table to a fair synthetic table",
         "a table with a sensitive column",
         "a fair synthetic table and its sampler",
+        "stillhouse.methods.fair_tables",
     ),
     "impossible": Entry(
         "Impossible Distillation",

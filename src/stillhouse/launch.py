@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import shutil
 from pathlib import Path
 from typing import Any
 
-import cattrs
-from cattrs.strategies import configure_union_passthrough
-
 from stillhouse.catalog import CATALOG, Method, load_method
-from stillhouse.core.distributed import from_leader, start_processes, stop_processes
+from stillhouse.core.distributed import from_leader, rank, start_processes, stop_processes
 from stillhouse.core.errors import UserError
+from stillhouse.core.files import read_json
+from stillhouse.core.options import from_plain, structured, to_plain
 from stillhouse.core.result import save_result
 from stillhouse.core.run import Run
-
-_converter = cattrs.Converter(forbid_extra_keys=True)
-configure_union_passthrough(str | bool | int | float | None, _converter)
 
 
 def run(
@@ -61,14 +58,20 @@ def start(
     try:
         module = load_method(method)
         settings = {"quiet": quiet, "checkpoint_seconds": checkpoint_seconds}
-        if _is_leader():
-            options = _converter.unstructure(config)
+        if rank() == 0:
+            options = to_plain(config)
             opened = Run.create(method, options, out=out, **settings)  # type: ignore[arg-type]
             from_leader(str(opened.folder))
         else:
             opened = Run.open(Path(from_leader("")), **settings)  # type: ignore[arg-type]
         with opened:
-            return _work(module, config, opened)
+            try:
+                return _work(module, config, opened)
+            except UserError:
+                # nothing was trained yet, here or in a part: the mended command may have the folder
+                if opened.leader and not any(opened.folder.rglob("checkpoint")):
+                    shutil.rmtree(opened.folder)
+                raise
     finally:
         stop_processes()
 
@@ -83,13 +86,7 @@ def resume(folder: str | Path, *, quiet: bool = False, checkpoint_seconds: float
     try:
         with Run.open(Path(folder), quiet=quiet, checkpoint_seconds=checkpoint_seconds) as opened:
             module = load_method(opened.method)
-            try:
-                config = _converter.structure(opened.options, module.Config)
-            except Exception as error:
-                raise UserError(
-                    f"the config of {folder} does not fit this version of stillhouse",
-                    "resume with the version that started the run (environment.json names it)",
-                ) from error
+            config = from_plain(opened.options, module.Config, Path(folder))
             return _work(module, config, opened)
     finally:
         stop_processes()
@@ -101,9 +98,10 @@ def load(folder: str | Path) -> Any:
     Raises:
         UserError: not a run folder, or the run has not finished.
     """
-    with Run.open(Path(folder), quiet=True) as opened:
-        opened.result  # noqa: B018 (raises where the run has not finished)
-        return load_method(opened.method).load(opened.model_folder)
+    record = read_json(Path(folder) / "config.json")
+    if not (Path(folder) / "result.json").exists():
+        raise UserError(f"{folder} has no result yet", f"finish it with: stillhouse resume {folder}")
+    return load_method(record["method"]).load(Path(folder) / "model")
 
 
 def preset_config(module: Method, method: str, preset: str) -> Any:
@@ -131,7 +129,11 @@ def with_options(config: Any, options: dict[str, Any]) -> Any:
                 f"no option {name!r}",
                 f"did you mean {close[0]!r}?" if close else f"options: {', '.join(names)}",
             )
-    return dataclasses.replace(config, **options)
+    try:
+        return structured(to_plain(dataclasses.replace(config, **options)), type(config))
+    except Exception as error:
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        raise UserError(f"a wrong value among {given}", "see the types in: stillhouse run METHOD --help") from error
 
 
 def _work(module: Method, config: Any, opened: Run) -> Run:
@@ -148,9 +150,3 @@ def _work(module: Method, config: Any, opened: Run) -> Run:
         report = write_report(opened, entry.title)
         opened.log(f"report: {report}")
     return opened
-
-
-def _is_leader() -> bool:
-    from stillhouse.core.distributed import rank
-
-    return rank() == 0

@@ -1,11 +1,13 @@
-"""Things made once and kept: trained teachers, feature networks, encoded data; found again by their content."""
+"""Things made once and kept: trained teachers, feature networks, metrics; found again by their content."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+from stillhouse.core.errors import UserError
 from stillhouse.core.files import content_hash, make_folder_atomically
 
 
@@ -22,5 +24,16 @@ def cached_folder(kind: str, key: tuple[bytes | str, ...], make: Callable[[Path]
     """Folder of this kind and key; if absent, `make(folder)` fills it, and it appears whole or not at all."""
     folder = cache_root() / kind / content_hash(key)
     if not folder.is_dir():
-        make_folder_atomically(folder, make)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = folder.with_name(f".{folder.name}.lock").open("w")
+        except OSError as error:
+            raise UserError(
+                f"cannot write in the cache {cache_root()} ({error.strerror})",
+                "set $STILLHOUSE_CACHE to a writable folder",
+            ) from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be making it
+            if not folder.is_dir():
+                make_folder_atomically(folder, make)
     return folder

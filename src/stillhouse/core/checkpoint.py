@@ -24,8 +24,8 @@ from stillhouse.core.files import write_atomically
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
     """Write `state` to `path` atomically."""
     tensors: dict[str, torch.Tensor] = {}
-    tree = _take_apart(dict(state), "", tensors)
-    metadata = {"tree": json.dumps(tree), "digest": _digest(tensors)}
+    tree = json.dumps(_take_apart(dict(state), "", tensors))
+    metadata = {"tree": tree, "digest": _digest(tree, tensors)}
     write_atomically(path, safetensors_bytes(tensors, metadata=metadata))
 
 
@@ -44,7 +44,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
         raise UserError(f"checkpoint {path} is damaged ({error})", mend) from error
-    if "tree" not in metadata or metadata.get("digest") != _digest(tensors):
+    if "tree" not in metadata or metadata.get("digest") != _digest(metadata["tree"], tensors):
         raise UserError(f"checkpoint {path} is damaged (its digest does not match)", mend)
     state = _put_together(json.loads(metadata["tree"]), tensors)
     assert isinstance(state, dict)
@@ -83,8 +83,8 @@ def _put_together(tree: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> 
             return content
 
 
-def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def _digest(tree: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.blake2b(tree.encode(), digest_size=16)
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -28,7 +29,8 @@ def start_processes() -> None:
     if world_size() > 1 and not dist.is_initialized():
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        # the others wait in a collective while the leader evaluates, which can take long
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(hours=12))
 
 
 def stop_processes() -> None:
@@ -58,6 +60,11 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     flat /= world_size()
     for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is up in any process."""
+    return average_scalars({"flag": float(flag)})["flag"] > 0
 
 
 def average_scalars(values: dict[str, float]) -> dict[str, float]:

@@ -47,11 +47,11 @@ def version(package: str) -> str | None:
 
 
 def commit() -> str | None:
-    """Commit of the source tree this package runs from, or None outside one."""
+    """Commit of the source tree this package runs from ("-dirty" with changes), or None outside one."""
     here = Path(__file__).resolve().parent
     try:
         answer = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"],
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
             capture_output=True,
             text=True,
             timeout=5,

@@ -21,6 +21,12 @@ class Interrupted(Exception):
     """A run was asked to stop (Ctrl-C, SIGTERM), saved its state and can be resumed."""
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's error says, short enough to be quoted in one of ours."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
 def require(condition: bool, what: str, mend: str) -> None:
     """Raise `UserError(what, mend)` unless `condition` holds."""
     if not condition:

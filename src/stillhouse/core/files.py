@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from stillhouse.core.errors import UserError
+from safetensors import SafetensorError
+
+from stillhouse.core.errors import UserError, first_line
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -60,16 +62,22 @@ def make_folder_atomically(folder: Path, fill: Callable[[Path], None]) -> None:
         beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             fill(beside)
+            umask = os.umask(0)
+            os.umask(umask)
+            beside.chmod(0o777 & ~umask)  # mkdtemp makes it private
             old = folder.with_name(f".{folder.name}.old")
             shutil.rmtree(old, ignore_errors=True)
             if folder.exists():
                 folder.rename(old)
             beside.rename(folder)
+            sync_folder(folder.parent)
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f"cannot write {folder} ({error.strerror})", "make room or choose a writable folder") from error
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"cannot write {folder} ({first_line(error)})", "make room or choose a writable folder"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:

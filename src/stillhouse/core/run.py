@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from stillhouse.core.distributed import rank
+from stillhouse.core.distributed import from_leader, rank
 from stillhouse.core.environment import environment
 from stillhouse.core.errors import UserError
 from stillhouse.core.files import read_json, write_json
@@ -188,3 +188,17 @@ class Run:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         return lock
+
+
+def open_part(whole: Path, name: str, *, quiet: bool = False, checkpoint_seconds: float = 30.0) -> Run:
+    """A run inside the run `whole`, with its config and a lock of its own, so that processes can share the parts.
+
+    Raises:
+        UserError: `whole` is not a run folder, or another process works on this part.
+    """
+    folder = whole / "parts" / name
+    if rank() == 0 and not (folder / "config.json").exists():
+        write_json(folder / "environment.json", environment())
+        write_json(folder / "config.json", read_json(whole / "config.json"))
+    from_leader("the part's folder is there")
+    return Run.open(folder, quiet=quiet, checkpoint_seconds=checkpoint_seconds)

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import torch
 
 from stillhouse.core.checkpoint import load_checkpoint, save_checkpoint
+from stillhouse.core.distributed import any_process
 from stillhouse.core.errors import Interrupted, UserError
 from stillhouse.core.files import write_atomically
 from stillhouse.core.progress import Progress
@@ -55,6 +56,7 @@ def fit(
     evaluate: Callable[[int, float], None] | None = None,
     evaluate_at: frozenset[int] = frozenset(),
     seed: int | None = None,
+    agree: Callable[[bool], bool] = any_process,
 ) -> Fitted:
     """Call `step(0) ... step(updates - 1)`, keeping `state` safe, and return what it took.
 
@@ -67,6 +69,7 @@ def fit(
         evaluate: called with the updates done and the seconds they took, whenever the former is in `evaluate_at`.
         evaluate_at: when to evaluate.
         seed: seed of the stage's random numbers; the run's unless the outcome is shared between runs (a teacher).
+        agree: makes of this process's wish to stop that of all; `bool` where each process trains by itself.
 
     Raises:
         UserError: a loss is not finite (the last good checkpoint stays), or a checkpoint does not fit `state`.
@@ -86,7 +89,7 @@ def fit(
         while done < updates:
             started = time.monotonic()
             seed_everything(run.seed if seed is None else seed, stage, done)
-            losses = {name: float(value) for name, value in step(done).items()}
+            losses = {name: _number(value) for name, value in step(done).items()}
             _require_finite(losses, stage, done, folder)
             done += 1
             seconds += time.monotonic() - started
@@ -96,14 +99,20 @@ def fit(
             if evaluate and done in evaluate_at:
                 evaluate(done, seconds)
             due = time.monotonic() - saved_at > run.checkpoint_seconds or done in evaluate_at
-            if due or done == updates or stop.is_set():
+            stopping = agree(stop.is_set())
+            if due or done == updates or stopping:
                 _save(state, folder, done, seconds, run)
                 saved_at = time.monotonic()
-            if stop.is_set() and done < updates:
+            if stopping:
                 raise Interrupted(
                     f"stopped after update {done} of stage {stage!r}; go on with: stillhouse resume {run.folder}"
                 )
     return Fitted(done, seconds)
+
+
+def _number(value: float | torch.Tensor) -> float:
+    # detached: a loss that still carries its graph would warn on every update
+    return float(value.detach() if isinstance(value, torch.Tensor) else value)
 
 
 def _save(state: Mapping[str, Stateful], folder: Path, done: int, seconds: float, run: Run) -> None:
@@ -112,7 +121,7 @@ def _save(state: Mapping[str, Stateful], folder: Path, done: int, seconds: float
     position = {"done": done, "seconds": seconds}
     objects = {name: item.state_dict() for name, item in state.items()}
     save_checkpoint({"position": position, "state": objects}, folder / f"{done:09d}.safetensors")
-    for old in _checkpoints(folder)[:-2]:
+    for old in (*_checkpoints(folder)[:-2], *folder.glob(".*.tmp")):
         old.unlink()
 
 
@@ -140,10 +149,14 @@ def _restore(state: Mapping[str, Stateful], folder: Path, run: Run) -> tuple[int
 
 def _forget_metrics_after(done: int, stage: str, run: Run) -> None:
     """Drop the stage's lines written after its checkpoint: their updates are done again."""
-    records = run.records()
-    kept = [entry for entry in records if entry.get("stage") != stage or 0 < entry.get("update", 0) <= done]
-    if len(kept) < len(records):
-        write_atomically(run.metrics_file, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+    def stays(entry: dict[str, Any]) -> bool:
+        return entry.get("stage") != stage or (done > 0 and entry.get("update", 0) <= done)
+
+    kept = "".join(json.dumps(entry) + "\n" for entry in run.records() if stays(entry))
+    # compared as text: a line that a kill cut short must go too, or the next one would be glued to it
+    if run.metrics_file.exists() and run.metrics_file.read_text(encoding="utf-8") != kept:
+        write_atomically(run.metrics_file, kept)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

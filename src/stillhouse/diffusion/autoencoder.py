@@ -12,7 +12,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor
 
-from stillhouse.core.errors import UserError
+from stillhouse.core.errors import UserError, first_line
 
 BATCH = 32
 """Images encoded or decoded at once."""
@@ -29,6 +29,10 @@ class Autoencoder:
     def shrink(self) -> int:
         """How many times smaller a latent's side is than its image's."""
         return 2 ** (len(self.model.config.block_out_channels) - 1)
+
+    def weights(self) -> bytes:
+        """All parameters' bytes, for cache keys."""
+        return b"".join(p.detach().cpu().numpy().tobytes() for p in self.model.parameters())
 
     @torch.no_grad()
     def encode(self, images: Float[Tensor, "n channels size size"]) -> Float[Tensor, "n latents small small"]:
@@ -54,6 +58,7 @@ def load_autoencoder(folder: Path) -> Autoencoder | None:
     try:
         model = AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, local_files_only=True)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise UserError(f"the autoencoder in {folder / 'vae'} cannot be loaded ({line})", "fetch it again") from error
+        raise UserError(
+            f"the autoencoder in {folder / 'vae'} cannot be loaded ({first_line(error)})", "fetch it again"
+        ) from error
     return Autoencoder(model.eval().requires_grad_(False), folder)

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
-from stillhouse.core.errors import UserError, require
+from stillhouse.core.errors import UserError, first_line, require
 
 disable_progress_bar()  # a bar for each of four small files says nothing
 
@@ -73,8 +73,9 @@ def load_text_encoder(folder: Path) -> TextEncoder:
         model = CLIPTextModel.from_pretrained(folder / "text_encoder", use_safetensors=True, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     except Exception as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise UserError(f"the text encoder in {folder} cannot be loaded ({line})", "fetch or save it again") from error
+        raise UserError(
+            f"the text encoder in {folder} cannot be loaded ({first_line(error)})", "fetch or save it again"
+        ) from error
     return TextEncoder(tokenizer, model.eval().requires_grad_(False))
 
 

@@ -13,10 +13,11 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from stillhouse.core.errors import UserError, require
+from stillhouse.core.errors import UserError, first_line, require
 from stillhouse.core.files import read_json, write_json
 from stillhouse.diffusion.preconditioning import Edm, Preconditioning, VariancePreserving
 
+KNOWN = "give a teacher that predicts epsilon or v with a DDPM-type scheduler, or EDM's F with an EDM one"
 SETTINGS_FILE = "stillhouse.json"
 """Beside the network's config.json: what a diffusers folder does not say about preconditioning and steps."""
 
@@ -165,9 +166,15 @@ def load_denoiser(folder: Path, prediction: str | None = None) -> Denoiser:
     unet_folder = folder / "unet" if (folder / "unet").is_dir() else folder
     unet = load_unet(unet_folder)
     settings = read_json(unet_folder / SETTINGS_FILE) if (unet_folder / SETTINGS_FILE).exists() else {}
-    noise = _preconditioning(folder, settings.get("noise"), prediction)
-    null = settings.get("null_class")
-    return Denoiser(unet, noise, None if null is None else torch.tensor(null)).eval()
+    try:
+        noise = _preconditioning(folder, settings.get("noise"), prediction)
+        null = None if settings.get("null_class") is None else torch.tensor(int(settings["null_class"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{unet_folder / SETTINGS_FILE} or the scheduler beside it is damaged ({first_line(error)})",
+            "restore it, or save the model again",
+        ) from error
+    return Denoiser(unet, noise, null).eval()
 
 
 def load_unet(folder: Path) -> UNet2DModel | UNet2DConditionModel:
@@ -176,7 +183,8 @@ def load_unet(folder: Path) -> UNet2DModel | UNet2DConditionModel:
     Raises:
         UserError: no config, another class, missing or damaged weights.
     """
-    name = read_json(folder / "config.json").get("_class_name")
+    config = read_json(folder / "config.json")
+    name = config.get("_class_name") if isinstance(config, dict) else None
     kinds = {"UNet2DModel": UNet2DModel, "UNet2DConditionModel": UNet2DConditionModel}
     if name not in kinds:
         raise UserError(f"{folder} holds a {name}, not a UNet", f"give a folder of {' or '.join(kinds)}")
@@ -188,7 +196,7 @@ def load_unet(folder: Path) -> UNet2DModel | UNet2DConditionModel:
         )
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"the weights in {folder} cannot be loaded ({_first_line(error)})", "fetch or save them again"
+            f"the weights in {folder} cannot be loaded ({first_line(error)})", "fetch or save them again"
         ) from error
     if report["missing_keys"] or report["unexpected_keys"]:
         wrong = [*report["missing_keys"], *report["unexpected_keys"]][0]
@@ -203,21 +211,21 @@ def _preconditioning(folder: Path, noise: dict[str, Any] | None, prediction: str
             raise UserError(f"{folder} says {noise['prediction']!r}, not {prediction!r}", "leave out --prediction")
         if noise["prediction"] == "edm":
             return Edm(**{key: value for key, value in noise.items() if key != "prediction"})
+        require(noise["prediction"] in ("epsilon", "v_prediction"), f"{folder} predicts {noise['prediction']!r}", KNOWN)
         return VariancePreserving(tuple(noise["alphas_cumprod"]), noise["prediction"])
     if prediction == "edm":
         return Edm()
     if scheduler.exists():
         config = read_json(scheduler)
         kind: Any = prediction or config.get("prediction_type", "epsilon")
-        if kind not in ("epsilon", "v_prediction"):
-            raise UserError(f"{scheduler} predicts {kind!r}", "give a teacher that predicts epsilon, v or EDM's F")
+        name = str(config.get("_class_name"))
+        if name.startswith("EDM") and kind == "epsilon":
+            return Edm(config["sigma_data"], config["sigma_min"], config["sigma_max"], config.get("rho", 7.0))
+        require(kind in ("epsilon", "v_prediction"), f"{scheduler} predicts {kind!r}", KNOWN)
+        require("beta_schedule" in config, f"{scheduler} is a {name}, which has no betas", KNOWN)
         alphas = DDPMScheduler.from_config(config).alphas_cumprod
         return VariancePreserving(tuple(alphas.tolist()), kind)
     raise UserError(
         f"{folder} does not say how its network is parametrised (no {SETTINGS_FILE}, no scheduler)",
         "add --prediction edm, or a scheduler folder for epsilon and v_prediction",
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__

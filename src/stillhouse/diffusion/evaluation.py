@@ -70,11 +70,20 @@ def _decoded(x: Images, autoencoder: Autoencoder | None) -> Images:
 
 def draw_images(sampler: Sampler, conditions: Conditions, labels: Int[Tensor, " n"], seed: int) -> Images:
     """Images in [-1, 1] on the CPU, one for each label; all samplers see the same first noise for the same seed."""
-    first = torch.randn(len(labels), 1, *sampler.shape, generator=generator(seed, "evaluation noise"))
+    return images_from(evaluation_noise(sampler, len(labels), seed), sampler, conditions, labels)
+
+
+def evaluation_noise(sampler: Sampler, count: int, seed: int) -> Float[Tensor, "n noises channels height width"]:
+    """The noise of `count` images, for every pass that takes some."""
+    first = torch.randn(count, 1, *sampler.shape, generator=generator(seed, "evaluation noise"))
     more = torch.randn(
-        len(labels), sampler.noises - 1, *sampler.shape, generator=generator(seed, "evaluation noise, later levels")
+        count, sampler.noises - 1, *sampler.shape, generator=generator(seed, "evaluation noise, later levels")
     )
-    noise = torch.cat([first, more], dim=1)
+    return torch.cat([first, more], dim=1)
+
+
+def images_from(noise: Tensor, sampler: Sampler, conditions: Conditions, labels: Int[Tensor, " n"]) -> Images:
+    """Images in [-1, 1] on the CPU of this noise, one for each label."""
     images = []
     for part, part_labels in zip(noise.split(BATCH), labels.split(BATCH), strict=True):
         device = part_labels.device
@@ -89,10 +98,9 @@ def balanced_labels(labels: Int[Tensor, " n"], count: int) -> Int[Tensor, " coun
     return labels[order.to(labels.device)].repeat(repeats)[:count]
 
 
-def latency(sampler: Sampler, conditions: Conditions, label: int, batch: int, repeats: int = 5) -> float:
+def latency(sampler: Sampler, conditions: Conditions, batch: int, device: torch.device, repeats: int = 5) -> float:
     """Median wall-clock seconds an image at this batch size, after a warm-up."""
-    device = conditions.table.device if conditions.table is not None else torch.device("cpu")
-    labels = torch.full((batch,), label, device=device)
+    labels = torch.zeros(batch, dtype=torch.long, device=device)
     noise = torch.randn(batch, sampler.noises, *sampler.shape, device=device)
     times = []
     for _ in range(repeats + 1):
@@ -104,9 +112,9 @@ def latency(sampler: Sampler, conditions: Conditions, label: int, batch: int, re
     return statistics.median(times[1:]) / batch
 
 
-def latencies(sampler: Sampler, conditions: Conditions) -> dict[str, float]:
+def latencies(sampler: Sampler, conditions: Conditions, device: torch.device) -> dict[str, float]:
     """Seconds an image at batch 1 and batch 64."""
-    return {f"batch {batch}": latency(sampler, conditions, 0, batch) for batch in (1, 64)}
+    return {f"batch {batch}": latency(sampler, conditions, batch, device) for batch in (1, 64)}
 
 
 def cached_metrics(key: Mapping[str, Any], compute: Callable[[], dict[str, float]]) -> dict[str, float]:

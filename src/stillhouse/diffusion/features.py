@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from stillhouse.core.cache import cached_folder
-from stillhouse.core.errors import UserError, require
+from stillhouse.core.errors import Interrupted, UserError, require
 from stillhouse.core.files import read_json, write_json
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import generator
@@ -30,8 +30,8 @@ from stillhouse.diffusion.images import ImageData, Splits
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-ARCHITECTURE = "convolutions 1"
-"""Part of the cache's key: to be changed with anything that `FeatureNetwork` or its training computes."""
+TRAINING = "shifts, one cycle 1"
+"""Part of the cache's key, beside the network's layers: to be changed with how the network is trained or used."""
 ROTATIONS = 4
 BATCH_IN_USE = 500
 
@@ -125,9 +125,11 @@ def trained_features(
         UserError: the cached network is damaged.
     """
     settings = settings or FeatureSettings()
-    key = (splits.train.content_hash, splits.select.content_hash, ARCHITECTURE, repr(settings), torch.__version__)
+    with torch.random.fork_rng(devices=[]):
+        network = _network(splits.train, settings)
+    data = (splits.train.content_hash, splits.select.content_hash)
+    key = (*data, repr(network), repr(settings), TRAINING, torch.__version__)
     folder = cached_folder("features", key, lambda folder: _train_into(folder, splits, settings, quiet))
-    network = _network(splits.train, settings)
     try:
         network.load_state_dict(load_file(folder / "network.safetensors"))
     except (SafetensorError, OSError, RuntimeError) as error:
@@ -170,7 +172,10 @@ def _train(network: FeatureNetwork, data: ImageData, settings: FeatureSettings, 
         tempfile.TemporaryDirectory() as scratch,
         Run.create("features", options, out=Path(scratch) / "run", quiet=quiet) as run,
     ):
-        fit(step, state, settings.updates, run, stage="features")
+        try:
+            fit(step, state, settings.updates, run, stage="features", agree=bool)
+        except Interrupted:
+            raise Interrupted("stopped while the feature network was trained; run or resume again") from None
 
 
 def _task(data: ImageData, images: Tensor, labels: Tensor, turns: Int[Tensor, " n"]) -> tuple[Tensor, Tensor]:

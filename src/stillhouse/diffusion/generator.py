@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tyro.conf import Positional
 
-from stillhouse.core.errors import UserError
+from stillhouse.core.errors import UserError, require
 from stillhouse.core.files import read_json
 from stillhouse.diffusion.autoencoder import Autoencoder, load_autoencoder
 from stillhouse.diffusion.conditions import Conditions, TextEncoder, load_text_encoder
@@ -82,7 +82,7 @@ def load_generator(folder: Path) -> Generator:
     if "sigmas" not in settings:
         raise UserError(f"{folder} holds a teacher, not a few-step student", "give the model folder of a finished run")
     text_encoder = load_text_encoder(folder) if denoiser.takes_text else None
-    names, autoencoder = settings["class_names"], load_autoencoder(folder)
+    names, autoencoder = settings.get("class_names", ()), load_autoencoder(folder)
     return Generator(denoiser.requires_grad_(False), settings["sigmas"], names, text_encoder, autoencoder)
 
 
@@ -102,7 +102,12 @@ def sample(
         out: the picture.
         seed: of the noise.
     """
-    generator = load_generator(run / "model")
+    require((run / "model").is_dir(), f"{run} has no model", "name the folder of a finished run")
+    sample_with(load_generator(run / "model"), conditions, count, out, seed)
+
+
+def sample_with(generator: Generator, conditions: Sequence[str], count: int, out: Path, seed: int) -> None:
+    """Draw `count` images of each condition (all by default), a row each, into a picture."""
     rows = list(conditions or generator.names)
     started = time.perf_counter()
     images = generator([row for row in rows for _ in range(count)], seed)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stillhouse.core.errors import require
+from stillhouse.core.errors import UserError, first_line, require
 from stillhouse.core.files import content_hash
 from stillhouse.core.seeding import derive_seed
 from stillhouse.diffusion.image_files import RawImages, read_folder, read_npz
@@ -180,8 +180,15 @@ def grid(images: Float[Tensor, "n channels height width"], columns: int) -> Imag
 
 
 def save_grid(images: Float[Tensor, "n channels height width"], columns: int, path: Path) -> None:
-    """Write `grid(images, columns)` to `path`, whose ending names the format."""
-    grid(images, columns).save(path)
+    """Write `grid(images, columns)` to `path`, whose ending names the format.
+
+    Raises:
+        UserError: no such folder or picture format.
+    """
+    try:
+        grid(images, columns).save(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot write {path} ({first_line(error)})", "name a .png in a folder that exists") from error
 
 
 def _image_data(name: str, raw: RawImages, size: int, channels: int | None) -> ImageData:

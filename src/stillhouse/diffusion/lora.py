@@ -41,7 +41,9 @@ def merged(denoiser: Denoiser) -> Denoiser:
     if not isinstance(denoiser.unet, PeftModel):
         return denoiser
     unet = cast(nn.Module, copy.deepcopy(denoiser.unet).merge_and_unload())
-    return Denoiser(unet, denoiser.preconditioning, denoiser.null_condition)
+    whole = Denoiser(unet, denoiser.preconditioning, denoiser.null_condition)
+    whole.autocast_dtype = denoiser.autocast_dtype
+    return whole
 
 
 def _ungrouped(module: nn.Module) -> bool:

@@ -3,25 +3,75 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from stillhouse.core.estimate import Estimate, Stage
 from stillhouse.diffusion.conditions import new_text_encoder
 from stillhouse.diffusion.denoiser import Denoiser, load_denoiser
-from stillhouse.diffusion.images import captions, load_images, split
+from stillhouse.diffusion.images import captions
 from stillhouse.diffusion.preconditioning import Edm
-from stillhouse.diffusion.task import ImageTask, teacher_plan
+from stillhouse.diffusion.students import StudentTask
+from stillhouse.diffusion.task import ImageTask, curve_updates, load_splits, teacher_plan
 from stillhouse.diffusion.teacher import new_unet, teacher_folder
 
 REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Before:
+    """A stage that a method has before its student's."""
+
+    name: str
+    updates: int
+    passes: int
+    """Of one item, a backward pass counted as one more."""
+
+
+def plan_distillation(
+    task: StudentTask, *, gan: bool, earlier: float = 0, before: Sequence[Before] = (), students: int = 1
+) -> Estimate:
+    """Passes, checkpoints and seconds of score distillation, from two timed passes of the teacher's network.
+
+    Args:
+        gan: whether there is a GAN loss.
+        earlier: the student's own passes before the one that is trained, on average.
+        before: the method's stages before the student's.
+        students: how many are trained, each by the task.
+    """
+    network, cached = plan_network(task)
+    forward, backward = pass_seconds(network, task.batch)
+    parameters, mean_pass = network.parameter_count, (forward + backward) / 2
+
+    def stage(name: str, updates: int, passes: int, copies: int) -> Stage:
+        return Stage(name, updates, passes, passes * mean_pass, 4 * copies * parameters)
+
+    updates = task.student_updates * students
+    steps = updates * task.updates_ratio
+    # student: image (2), target, critic, GAN (2); critic: its loss (2), GAN on fake and real (4), image where it has none
+    per_student = 2 + (1 if task.guidance_scale == 1 else 2) + 1 + 2 * gan
+    per_critic = 2 + 4 * gan
+    passes = round(task.batch * (updates * per_student + steps * per_critic + steps - updates + steps * earlier))
+    teacher_updates = 0 if cached else task.teacher_updates
+    evaluations = len(curve_updates(task.student_updates)) + 2 * task.teacher_steps + 10
+    return Estimate(
+        (
+            stage("teacher", teacher_updates, 2 * teacher_updates * task.teacher_batch, 4),
+            *(stage(b.name, b.updates, b.updates * b.passes * task.batch, 4) for b in before),
+            stage("student", steps, passes, 8),
+            Stage("evaluation", 0, evaluations * task.samples, evaluations * task.samples * forward),
+        )
+    )
 
 
 def plan_network(task: ImageTask) -> tuple[Denoiser, bool]:
     """A network like the task's teacher, and whether the teacher need not be trained."""
     if task.teacher != "train":
         return load_denoiser(Path(task.teacher), task.prediction), True
-    splits = split(load_images(task.data, size=task.size), seed=0)
+    splits = load_splits(task)
     plan, data = teacher_plan(task, splits), splits.train
     width = new_text_encoder(captions(data)).model.config.hidden_size if plan.text else None
     unet = new_unet(plan.widths, data.channels, data.size, data.classes, width)
@@ -36,14 +86,20 @@ def pass_seconds(denoiser: Denoiser, batch: int) -> tuple[float, float]:
     condition = _some_condition(denoiser, batch, device)
     times = []
     for _ in range(REPEATS):
-        started = time.perf_counter()
+        started = _now(device)
         denoised = denoiser(x, sigma, condition)
-        middle = time.perf_counter()
+        middle = _now(device)
         denoised.square().mean().backward()
-        times.append((middle - started, time.perf_counter() - middle))
+        times.append((middle - started, _now(device) - middle))
     # the fastest of each: anything slower is the machine's other work
     forward, backward = (min(column) for column in zip(*times, strict=True))
     return forward / batch, backward / batch
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def _some_condition(denoiser: Denoiser, batch: int, device: torch.device) -> torch.Tensor | None:

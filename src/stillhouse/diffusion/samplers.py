@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from stillhouse.core.errors import UserError
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.preconditioning import Preconditioning, karras_sigmas
 
@@ -22,8 +23,10 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 def guided(denoiser: Denoiser, condition: Tensor | None, scale: float = 1.0) -> Denoise:
     """Classifier-free guidance (arXiv 2207.12598): D_null + scale (D_condition - D_null); one pass at scale 1."""
-    if scale == 1.0 or condition is None:
+    if scale == 1.0:
         return lambda x, sigma: denoiser(x, sigma, condition)
+    if condition is None:
+        raise UserError("an unconditional teacher cannot be guided", "use --guidance-scale 1")
     null = denoiser.null_like(condition)
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:

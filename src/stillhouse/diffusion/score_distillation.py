@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -153,6 +153,11 @@ class RealImages:
     images: Images | None
     labels: Int[Tensor, " n"]
 
+    def of_labels(self, wanted: Sequence[int]) -> RealImages:
+        """Only those of the wanted labels."""
+        chosen = torch.isin(self.labels, torch.tensor(wanted, device=self.labels.device))
+        return RealImages(None if self.images is None else self.images[chosen], self.labels[chosen])
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -187,7 +192,8 @@ class ScoreDistillation:
     """Trains a student against a target score with a fake score beside it; see the module's docstring.
 
     Args:
-        student: network of the generator; its parameters that require gradients are trained.
+        student: network of the generator; its parameters that require gradients are trained. Of a frozen student, which
+            has none, only the samples are learned by the fake score.
         target: the target score.
         fake_score: the critic network, or None for score distillation sampling (arXiv 2209.14988), where the
             student's own image takes its place.
@@ -223,11 +229,12 @@ class ScoreDistillation:
         state: dict[str, Stateful] = {
             "student": self.student,
             "student_ema": self.ema,
-            "student_optimizer": cast(torch.optim.Optimizer, self.student_optimizer),
             "target": self.target,
             "ledger": self.ledger,
             "gan_balance": self.gan_balance,
         }
+        if self.student_optimizer:
+            state["student_optimizer"] = self.student_optimizer
         if self.fake_score:
             state["fake_score"] = self.fake_score
         if self.discriminator:
@@ -240,11 +247,13 @@ class ScoreDistillation:
         """Step i: the networks whose turn it is, on one batch; returns the losses."""
         parts = list(self.draw().parts(self.recipe.micro_batches))
         losses: dict[str, float] = {}
-        if i % self.recipe.cadence.student == 0:
+        generated: list[Images] = []
+        critics_turn = self.critic_optimizer is not None and i % self.recipe.cadence.fake_score == 0
+        if self.student_optimizer and i % self.recipe.cadence.student == 0:
             generated = self._update_student(i, parts, losses)
-        else:
+        elif critics_turn:
             generated = [self._generated(part) for part in parts]
-        if self.critic_optimizer and i % self.recipe.cadence.fake_score == 0:
+        if critics_turn:
             self._update_critic(i, parts, generated, losses)
         return average_scalars(losses)
 
@@ -310,7 +319,7 @@ class ScoreDistillation:
             share = len(x) / size
             x.backward(share * self._image_gradient(x.detach().requires_grad_(), part, share, losses))
             generated.append(x.detach())
-        self._take_step(i, self.student_optimizer)
+        losses["student_gradient"] = self._take_step(i, self.student_optimizer)
         self.ema.update()
         self.ledger.add("student_updates")
         self.gan_balance.after_student_update(average_scalars)
@@ -369,7 +378,7 @@ class ScoreDistillation:
                 _add(losses, "discriminator", share * gan_loss.item())
                 loss = loss + (self.recipe.critic_gan_weight if self.fake_score else 1.0) * gan_loss
             (share * loss).backward()
-        self._take_step(i, self.critic_optimizer)
+        losses["critic_gradient"] = self._take_step(i, self.critic_optimizer)
         self.ledger.add("fake_score_updates")
 
     def _fake_score_loss(self, fake_score: Denoiser, x: Images, part: Draw) -> Float[Tensor, ""]:
@@ -405,13 +414,15 @@ class ScoreDistillation:
             return None
         return torch.optim.AdamW(groups, betas=self.recipe.betas, weight_decay=self.recipe.weight_decay)
 
-    def _take_step(self, i: int, optimizer: torch.optim.Optimizer) -> None:
+    def _take_step(self, i: int, optimizer: torch.optim.Optimizer) -> float:
+        """Update, and return the gradient's norm: where that is not finite, `fit` keeps the state before it."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         average_gradients(parameters)
-        clip_grad_norm_(parameters, self.recipe.clip)
+        norm = clip_grad_norm_(parameters, self.recipe.clip).item()
         for group in optimizer.param_groups:
             group["lr"] = group["full_lr"] * self.recipe.rate_share(i)
         optimizer.step()
+        return norm
 
 
 def _add(losses: dict[str, float], name: str, value: float) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from stillhouse.core.errors import require
 from stillhouse.core.files import content_hash, folder_bytes
@@ -40,6 +41,7 @@ CURVE_METRICS = ("fid", "kid", "recall")
 CURVE_SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 """When a training curve is measured, as shares of the student's updates."""
 GRID_COLUMNS = 10
+FEWEST_HELD_OUT = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,8 @@ class ImageTask:
     """digits, mnist-5k, mnist, fashion-mnist, a folder of images (subfolders are classes), or an .npz file."""
     size: int | None = None
     """Side of the images in pixels; as the data has it by default."""
+    channels: Literal[1, 3] | None = None
+    """1 for grey or 3 for colour; as the images are by default."""
     teacher: str = "train"
     """train (a small one, kept in the cache), or a diffusers folder."""
     prediction: Literal["edm", "epsilon", "v_prediction"] | None = None
@@ -87,6 +91,11 @@ class Setting:
     device: torch.device
     seed: int
 
+    @cached_property
+    def floor(self) -> dict[str, dict[str, float]]:
+        """What real images score, see `ImageEvaluator.floor`."""
+        return self.evaluator.floor()
+
     @property
     def conditions(self) -> Conditions:
         """The teacher's conditions by label."""
@@ -111,7 +120,9 @@ class Setting:
 def prepare(task: ImageTask, run: Run) -> Setting:
     """Load and split the data, get the teacher, make the evaluator."""
     require(task.samples >= 100, f"{task.samples} samples are too few to judge by", "use --samples 100 or more")
-    splits = split(load_images(task.data, size=task.size), seed=0)
+    require(task.teacher_steps >= 2, f"{task.teacher_steps} teacher steps", "use --teacher-steps 2 or more")
+    require(task.teacher_batch > 0 and task.teacher_updates > 0, "a teacher without updates or images", "use 1 or more")
+    splits = load_splits(task)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     teacher = get_teacher(task.teacher, teacher_plan(task, splits), splits.train, run, device, task.prediction)
     features = trained_features(splits, quiet=run.quiet)
@@ -120,10 +131,38 @@ def prepare(task: ImageTask, run: Run) -> Setting:
     return Setting(splits, teacher, evaluator, features, labels, device, task.seed)
 
 
+def load_splits(task: ImageTask) -> Splits:
+    """The task's data, split.
+
+    Raises:
+        UserError: it cannot be read, or leaves too few images to judge by.
+    """
+    splits = split(load_images(task.data, size=task.size, channels=task.channels), seed=0)
+    held_out = splits.select if task.judged_on == "select" else splits.report
+    require(
+        len(held_out) >= FEWEST_HELD_OUT,
+        f"{task.data} leaves {len(held_out)} images to judge by",
+        f"give about {FEWEST_HELD_OUT * 6} images or more",
+    )
+    return splits
+
+
 def teacher_plan(task: ImageTask, splits: Splits) -> TeacherPlan:
-    """The teacher that this task would train."""
+    """The teacher that this task would train.
+
+    Raises:
+        UserError: no network of these widths fits the images.
+    """
+    size = splits.train.size
+    widths = task.widths or default_widths(size)
+    if task.teacher == "train":
+        require(
+            all(width > 0 and width % 8 == 0 for width in widths) and size % 2 ** (len(widths) - 1) == 0,
+            f"widths {' '.join(map(str, widths))} do not fit images of {size} x {size}",
+            "use multiples of 8, and no more levels than the size can be halved",
+        )
     return TeacherPlan(
-        widths=task.widths or default_widths(splits.train.size),
+        widths=widths,
         text=task.conditions == "text",
         updates=task.teacher_updates,
         batch=task.teacher_batch,
@@ -149,12 +188,12 @@ def read_curves(run: Run, stage: str, arm: str) -> tuple[Curve, ...]:
     )
 
 
-def sampler_cost(sampler: Sampler, denoiser: Denoiser, conditions: Conditions, **more: Any) -> Cost:
+def sampler_cost(sampler: Sampler, network: nn.Module, conditions: Conditions, **more: Any) -> Cost:
     """What it costs to use a sampler; `more` says what it cost to make."""
     return Cost(
-        parameters=denoiser.parameter_count,
+        parameters=sum(p.numel() for p in network.parameters()),
         network_passes=sampler.passes,
-        latency_seconds=latencies(sampler, conditions),
+        latency_seconds=latencies(sampler, conditions, next(network.parameters()).device),
         **more,
     )
 
@@ -171,7 +210,7 @@ def standing_arms(task: ImageTask, setting: Setting) -> list[Arm]:
         )
         return Arm(name, role, _teacher_metrics(task, setting, sampler), cost, task.seed, note)
 
-    floor = setting.evaluator.floor()
+    floor = setting.floor
     return [
         arm(f"teacher, {full.name}", "teacher", full, ""),
         arm(f"teacher, {short.name}", "baseline", short, "the teacher with fewer steps"),
@@ -192,8 +231,16 @@ def teacher_samplers(task: ImageTask, teacher: Teacher) -> tuple[Sampler, Sample
 
 
 def _teacher_metrics(task: ImageTask, setting: Setting, sampler: Sampler) -> dict[str, float]:
+    denoiser, table, null = setting.teacher.denoiser, setting.conditions.table, setting.teacher.denoiser.null_condition
     key = {
-        "teacher": _weights_hash(setting.teacher.denoiser),
+        "teacher": weights_hash(denoiser),
+        "network": repr(sorted(denoiser.config.items())),
+        "preconditioning": repr(denoiser.preconditioning),
+        "precision": str(denoiser.autocast_dtype),
+        "conditions": [None if t is None else content_hash([t.cpu().numpy().tobytes()]) for t in (table, null)],
+        "autoencoder": setting.teacher.autoencoder and content_hash([setting.teacher.autoencoder.weights()]),
+        "reference": setting.evaluator.reference.content_hash,
+        "torch": torch.__version__,
         "sampler": sampler.name,
         "guidance": task.guidance_scale,
         "samples": task.samples,
@@ -205,7 +252,8 @@ def _teacher_metrics(task: ImageTask, setting: Setting, sampler: Sampler) -> dic
     return cached_metrics(key, lambda: setting.measure(sampler))
 
 
-def _weights_hash(denoiser: Denoiser) -> str:
+def weights_hash(denoiser: Denoiser) -> str:
+    """Digest of the network's weights."""
     return content_hash(p.detach().cpu().numpy().tobytes() for p in denoiser.parameters())
 
 
@@ -232,4 +280,4 @@ def sample_pictures(run: Run, setting: Setting, samplers: Mapping[str, Sampler])
 
 def metrics_of(setting: Setting) -> tuple[Metric, ...]:
     """How this setting's metrics are read."""
-    return image_metrics(setting.evaluator.floor()["train"])
+    return image_metrics(setting.floor["train"])

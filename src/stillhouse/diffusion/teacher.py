@@ -24,7 +24,7 @@ from stillhouse.core.seeding import seed_everything
 from stillhouse.core.training import Stateful, fit
 from stillhouse.diffusion.autoencoder import Autoencoder, load_autoencoder
 from stillhouse.diffusion.conditions import Conditions, TextEncoder, load_text_encoder, new_text_encoder
-from stillhouse.diffusion.denoiser import Denoiser, load_denoiser, save_denoiser
+from stillhouse.diffusion.denoiser import SETTINGS_FILE, Denoiser, load_denoiser, save_denoiser
 from stillhouse.diffusion.images import ImageData, captions
 from stillhouse.diffusion.losses import denoising_loss
 from stillhouse.diffusion.preconditioning import Edm
@@ -33,6 +33,8 @@ NULL_TEXT = ""
 """The caption that means "none", as in Stable Diffusion."""
 
 
+RECIPE = "teacher 1"
+"""Part of the cache's key: to be changed with anything in the training that the plan does not name."""
 UNet = UNet2DModel | UNet2DConditionModel
 
 
@@ -129,7 +131,14 @@ def get_teacher(
 def open_teacher(folder: Path, data: ImageData, device: torch.device, prediction: str | None = None) -> Teacher:
     """Load a teacher and its conditions for the labels of `data`."""
     denoiser = load_denoiser(folder, prediction).to(device).requires_grad_(False)
+    require(
+        "sigmas" not in _settings(folder),
+        f"{folder} holds a few-step student, not a teacher",
+        "give the folder of a diffusion model",
+    )
     autoencoder = load_autoencoder(folder)
+    if autoencoder:
+        autoencoder.model.to(device)
     _require_fit(denoiser, autoencoder, data, folder)
     text_encoder = load_text_encoder(folder) if denoiser.takes_text else None
     if text_encoder:
@@ -145,7 +154,17 @@ def open_teacher(folder: Path, data: ImageData, device: torch.device, prediction
 
 
 def _require_fit(denoiser: Denoiser, autoencoder: Autoencoder | None, data: ImageData, folder: Path) -> None:
+    require(
+        denoiser.config.sample_size is not None,
+        f"the teacher in {folder} does not say how large its images are (sample_size)",
+        "set sample_size in its config.json",
+    )
     channels, height, width = denoiser.sample_shape
+    require(
+        height == width,
+        f"the teacher in {folder} makes images of {height} x {width}",
+        "use a teacher of square images",
+    )
     if autoencoder:
         channels = autoencoder.model.config.in_channels
         height, width = height * autoencoder.shrink, width * autoencoder.shrink
@@ -153,7 +172,7 @@ def _require_fit(denoiser: Denoiser, autoencoder: Autoencoder | None, data: Imag
         raise UserError(
             f"the teacher in {folder} makes {channels} x {height} x {width} images, "
             f"{data.name} has {data.channels} x {data.size} x {data.size}",
-            f"load the data with --size {height}, or use another teacher",
+            f"load the data with --size {height} --channels {channels}, or use another teacher",
         )
 
 
@@ -172,19 +191,34 @@ def class_conditions(denoiser: Denoiser, data: ImageData, folder: Path) -> Condi
             f"{data.name} has {len(data.class_names)} classes, the teacher in {folder} knows {known}",
             "use data of the teacher's classes",
         )
+    names = list(_settings(folder).get("class_names", ()))
+    if names and set(data.class_names) <= set(names):
+        return Conditions(data.class_names, torch.tensor([names.index(name) for name in data.class_names]))
+    # a teacher from elsewhere that does not name its classes: by position
+    require(
+        not names or len(names) == len(data.class_names),
+        f"{data.name} has classes that the teacher in {folder} does not name",
+        f"its classes are: {', '.join(names)}",
+    )
     return Conditions(data.class_names, torch.arange(len(data.class_names)))
 
 
 def teacher_folder(plan: TeacherPlan, data: ImageData) -> Path:
     """Where the cache keeps, or will keep, the planned teacher."""
-    key = (repr(sorted(asdict(plan).items())), data.content_hash, torch.__version__)
+    key = (RECIPE, repr(sorted(asdict(plan).items())), data.content_hash, torch.__version__)
     return cache_root() / "teachers" / content_hash(key)
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    place = folder / "unet" if (folder / "unet").is_dir() else folder
+    found: dict[str, Any] = read_json(place / SETTINGS_FILE) if (place / SETTINGS_FILE).exists() else {}
+    return found
 
 
 def train_teacher(plan: TeacherPlan, data: ImageData, run: Run, device: torch.device) -> Path:
     """Train the planned teacher on `data`, or find it in the cache; its folder."""
     folder = teacher_folder(plan, data)
-    if folder.is_dir():
+    if from_leader("there" if folder.is_dir() else ""):  # all processes must take the same way
         run.log(f"teacher from the cache: {folder}")
         return folder
     seed_everything(plan.seed, "teacher weights")

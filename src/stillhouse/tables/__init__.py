@@ -1,1 +1,1 @@
-"""Mixed-type tables, fairness and synthetic-data metrics."""
+"""Mixed-type tables: reading, checking, encoding and writing them, and the metrics of fair synthetic data."""

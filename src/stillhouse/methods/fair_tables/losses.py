@@ -1,0 +1,132 @@
+"""The equations: distance covariance over Gaussian posteriors, quality and utility losses, sliced Wasserstein, MMD."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+ROWS_AT_ONCE = 512
+"""Rows of the pair matrix held at once; a batch of n rows needs ROWS_AT_ONCE * n * latent numbers, not n * n * latent."""
+
+
+def log_overlap(
+    mu: Float[Tensor, "a d"], variance: Float[Tensor, "a d"], other_mu: Float[Tensor, "b d"], other_variance: Tensor
+) -> Float[Tensor, "a b"]:
+    """log INT N(z; mu_i, v_i) N(z; mu_j, v_j) dz for all pairs.
+
+    = -1/2 sum_d [ log(2 pi (v_id + v_jd)) + (mu_id - mu_jd)^2 / (v_id + v_jd) ].
+    """
+    total = mu.new_zeros(len(mu), len(other_mu))
+    # a dimension at a time: matrices of pairs stay in the processor's cache, which is several times faster
+    for m, v, n, w in zip(mu.T, variance.T, other_mu.T, other_variance.T, strict=True):
+        both = v[:, None] + w[None]
+        total = total - 0.5 * (torch.log(2 * math.pi * both) + (m[:, None] - n[None]) ** 2 / both)
+    return total
+
+
+def log_group_overlaps(
+    mu: Float[Tensor, "n d"], variance: Float[Tensor, "n d"], groups: Int[Tensor, " n"], *, self_pairs: bool
+) -> tuple[Float[Tensor, "k k"], Float[Tensor, " k"]]:
+    """log D(s, s') = log mean_{i in s, j in s'} overlap(i, j) for the groups present, and their shares p(s).
+
+    Computed in the log domain, a block of rows at a time; with gradients the blocks are computed again in the
+    backward pass instead of kept.
+
+    Args:
+        self_pairs: whether a row's overlap with itself counts (the exact integral) or not (an unbiased estimate of
+            the population's from a batch; groups of one row are then left out).
+    """
+    least = 1 if self_pairs else 2
+    parts = [part for k in groups.unique() if len(part := torch.nonzero(groups == k)[:, 0]) >= least]
+    order = torch.cat(parts)
+    mu, variance = mu[order], variance[order]
+    sizes = [len(part) for part in parts]
+
+    def block(rows: Tensor, mu: Tensor, variance: Tensor) -> Float[Tensor, "rows k"]:
+        overlap = log_overlap(mu[rows], variance[rows], mu, variance)
+        if not self_pairs:
+            overlap = overlap.masked_fill(rows[:, None] == torch.arange(len(mu)), -torch.inf)
+        return torch.stack([part.logsumexp(1) for part in overlap.split(sizes, 1)], 1)
+
+    blocks = torch.arange(len(mu)).split(ROWS_AT_ONCE)
+    again = len(blocks) > 1 and torch.is_grad_enabled()
+    sums = [
+        checkpoint(block, b, mu, variance, use_reentrant=False) if again else block(b, mu, variance) for b in blocks
+    ]
+    totals = torch.stack([part.logsumexp(0) for part in torch.cat(sums).split(sizes)])
+    counts = torch.tensor(sizes, dtype=mu.dtype)
+    pairs = counts[:, None] * counts[None]
+    pairs = pairs if self_pairs else pairs - torch.diag(counts)
+    return totals - pairs.log(), counts / counts.sum()
+
+
+def distance_covariance(
+    mu: Float[Tensor, "n d"], logvar: Float[Tensor, "n d"], groups: Int[Tensor, " n"]
+) -> Float[Tensor, ""]:
+    """V^2(Z, S) = sum_s p(s)^2 INT (q(z|s) - q(z))^2 dz, exactly, for q(z) = 1/n sum_i N(mu_i, v_i).
+
+    = sum_s p(s)^2 [ D(all, all) + D(s, s) - 2 D(s, all) ] (arXiv 2408.10755, the penalty of its teacher).
+    """
+    log_d, shares = log_group_overlaps(mu, logvar.exp(), groups, self_pairs=True)
+    return _covariance(log_d.exp(), shares)
+
+
+def relative_dependence(
+    mu: Float[Tensor, "n d"], logvar: Float[Tensor, "n d"], groups: Int[Tensor, " n"], widths: Sequence[float] = (0.0,)
+) -> Float[Tensor, ""]:
+    """V^2 / D(all, all), estimated without self pairs and averaged over smoothing widths; about 0 when Z and S are independent.
+
+    The ratio has no unit: its weight keeps its meaning in any number of dimensions, and posteriors cannot lower it by
+    growing wide. A width h adds h^2 to the variances, that is, compares densities smoothed by N(0, h^2): narrow
+    posteriors see only differences as small as themselves, a wide h sees the shift of a whole group.
+    """
+    total = mu.new_zeros(())
+    for width in widths:
+        log_d, shares = log_group_overlaps(mu, logvar.exp() + width**2, groups, self_pairs=False)
+        log_all = torch.logsumexp((log_d + shares.log()[:, None] + shares.log()[None]).flatten(), 0)
+        total = total + _covariance((log_d - log_all).exp(), shares)
+    return total / len(widths)
+
+
+def _covariance(d: Float[Tensor, "k k"], shares: Float[Tensor, " k"]) -> Float[Tensor, ""]:
+    with_all = d @ shares
+    return (shares**2 * (shares @ with_all + d.diagonal() - 2 * with_all)).sum()
+
+
+def kl_to_prior(mu: Float[Tensor, "n d"], logvar: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """Mean KL( N(mu, v) || N(0, I) ) = -1/2 sum_d (1 + log v - mu^2 - v)."""
+    return -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1).mean()
+
+
+def quality_loss(teacher_mu: Float[Tensor, "n d"], student_mu: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """L_quality = mean ||mu_T - mu_S||_1: the student's representation is the teacher's."""
+    return (teacher_mu - student_mu).abs().sum(1).mean()
+
+
+def utility_loss(
+    teacher_mu: Tensor, teacher_logvar: Tensor, student_mu: Tensor, student_logvar: Tensor
+) -> Float[Tensor, ""]:
+    """L_utility = mean KL( N(mu_T, v_T) || N(mu_S, v_S) ) = 1/2 sum_d [ ln v_S/v_T + (v_T + (mu_T - mu_S)^2) / v_S - 1 ]."""
+    ratio = (teacher_logvar - student_logvar).exp()
+    gap = (teacher_mu - student_mu) ** 2 * (-student_logvar).exp()
+    return 0.5 * (ratio + gap - 1 + student_logvar - teacher_logvar).sum(1).mean()
+
+
+def sliced_wasserstein(
+    one: Float[Tensor, "n d"], other: Float[Tensor, "n d"], directions: Float[Tensor, "d m"]
+) -> Float[Tensor, ""]:
+    """Mean over directions of the squared 2-Wasserstein distance of the two projected samples."""
+    left, right = (one @ directions).sort(0).values, (other @ directions).sort(0).values
+    return ((left - right) ** 2).mean()
+
+
+def energy_distance(one: Float[Tensor, "n d"], other: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
+    """MMD^2 with the kernel -|a - b|: 2 E|a - b| - E|a - a'| - E|b - b'|, pairs of a row with itself left out."""
+    between = torch.cdist(one, other).mean()
+    within = [torch.cdist(z, z).sum() / (len(z) * (len(z) - 1)) for z in (one, other)]
+    return 2 * between - within[0] - within[1]

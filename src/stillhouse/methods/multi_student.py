@@ -1,0 +1,422 @@
+"""A conditional diffusion model becomes K one-step generators, each for a part of the conditions, behind one router.
+
+Multi-student Diffusion Distillation for Better One-step Generators (arXiv 2410.23274).
+
+The conditions are divided into disjoint parts V_1, ..., V_K of equal size; student k is distilled for V_k alone,
+
+    G_k = Distill(mu_teacher; F(D, V_k)),  G(z, c) = G_k(z, c) for c in V_k                     (section 3.1)
+
+so that each has less to learn and a sample still takes one pass of one network. A student's stages (sections 3.2, 3.3):
+
+* teacher score matching, if it is smaller than the teacher: L_TSM = E lambda_t || mu_phi(x_t) - mu_teacher(x_t) ||^2 on
+  the noised real images of its part; the fake score stays a copy of the teacher, since it keeps the role of a score;
+* distribution matching with the conditions of its part (DMD's gradient);
+* adversarial distribution matching, with conditions and real images of its part (DMD2's GAN loss).
+
+Each student is a run of its own inside the run folder (`parts/<k>`), with a lock, a checkpoint and a log: K processes or
+machines on one file system train one each with `stillhouse multi_student student RUN K`, a killed or failed one is resumed
+alone, and `stillhouse resume RUN` trains what is missing and puts the students together.
+
+What differs, and why: distribution matching uses the two time-scale rule in place of DMD's regression on teacher pairs,
+as the paper itself does for Stable Diffusion; the adversarial stage starts from the average of the first stage's
+weights. The router is part of the exported model and sends a text that no student was trained on to the student of the
+nearest known text.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load as tensors_of
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
+from tyro.conf import Positional
+
+from stillhouse.core.distributed import from_leader
+from stillhouse.core.errors import UserError, require
+from stillhouse.core.estimate import Estimate
+from stillhouse.core.files import make_folder_atomically, read_json, write_atomically, write_json
+from stillhouse.core.options import from_plain
+from stillhouse.core.result import Curve, Result, Table
+from stillhouse.core.run import Run, open_part
+from stillhouse.core.seeding import seed_everything
+from stillhouse.diffusion.autoencoder import load_autoencoder
+from stillhouse.diffusion.conditions import load_text_encoder
+from stillhouse.diffusion.denoiser import Denoiser, load_denoiser, save_denoiser
+from stillhouse.diffusion.evaluation import evaluation_noise, images_from
+from stillhouse.diffusion.generator import Generator, sample_with
+from stillhouse.diffusion.planning import Before, plan_distillation
+from stillhouse.diffusion.router import Parts, RoutedDenoiser, divide, label_embeddings
+from stillhouse.diffusion.score_distillation import ConstantTarget, RealImages, ScoreDistillation
+from stillhouse.diffusion.score_matching import match_teacher
+from stillhouse.diffusion.students import (
+    AdversarialTask,
+    Charge,
+    check_student_task,
+    image_result,
+    new_discriminator,
+    recipe,
+    set_precision,
+    student_arm,
+    student_sigmas,
+    train_student,
+    trainable_copy,
+)
+from stillhouse.diffusion.task import AXES, CURVE_METRICS, Setting, prepare
+
+DONE = "done.json"
+"""In a student's part of the run: what it cost. There only when its network is."""
+ROUTER = "router.json"
+SHARED_PARTS = ("vae", "scheduler")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(AdversarialTask):
+    """Options of Multi-Student Distillation."""
+
+    students: int = 4
+    """How many students; each image takes one pass of one of them."""
+    partition: Literal["consecutive", "kmeans", "random"] = "consecutive"
+    """How conditions are divided: in their order, near ones together, or at random (a control)."""
+    student_updates: int = 100
+    """Updates of each student by distribution matching."""
+    adversarial_updates: int = 50
+    """Updates of each student with the GAN loss after that; 0 for none."""
+    batch: int = 32
+    """Images a step of each student."""
+    student_widths: tuple[int, ...] = ()
+    """Channels of each level of smaller students; the teacher's own network by default."""
+    score_matching_updates: int = 400
+    """Updates in which a smaller student first learns the teacher's score; 0 for none (an ablation)."""
+    score_matching_lr: float = 1e-3
+    """Learning rate of that."""
+
+
+PRESETS: Mapping[str, Config] = {
+    "laptop": Config(),
+    # ImageNet-64 with a local EDM teacher: four times 250 consecutive classes, section 4.2
+    "paper": Config(
+        data="./imagenet-64",
+        teacher="./edm-imagenet-64",
+        students=4,
+        student_updates=40_000,
+        adversarial_updates=20_000,
+        batch=128,
+        student_lr=2e-6,
+        fake_lr=2e-6,
+        head_lr=2e-6,
+        warmup_steps=500,
+        gan_weight=3e-3,
+        cooldown=0.0,
+        ema_decay=0.0,
+        precision="bfloat16",
+        samples=50_000,
+    ),
+}
+
+
+def parts_of(config: Config, setting: Setting) -> Parts:
+    """V_1, ..., V_K: the labels of each student."""
+    embeddings = label_embeddings(setting.teacher.denoiser, setting.conditions)
+    return divide(embeddings, config.students, config.partition, config.seed)
+
+
+# ---- one student
+
+
+def train_part(config: Config, setting: Setting, number: int, part: Run) -> None:
+    """All stages of student `number`, in its own part of the run; nothing if it is done."""
+    if (part.folder / DONE).exists():
+        return
+    labels = parts_of(config, setting)[number]
+    data, sigmas = setting.real_images().of_labels(labels), student_sigmas(config, setting.teacher.denoiser)
+    set_precision(config, setting.teacher.denoiser)
+    student, charge = initial_student(config, setting, data, number, part)
+
+    def judge(network: Denoiser, updates: int) -> Mapping[str, float]:
+        keep_images(part, updates, draw_part(setting, network, sigmas, labels))
+        return {}
+
+    engine = matching_engine(config, setting, student, data, sigmas)
+    charge = train_student(engine, config, setting, part, charge, f"matching-{number}", judge)
+    if config.adversarial_updates:
+        task = replace(config, student_updates=config.adversarial_updates)
+        engine = adversarial_engine(task, setting, engine, number)
+        charge = train_student(engine, task, setting, part, charge, f"adversarial-{number}", judge)
+    if part.leader:
+        average = engine.ema.average
+        make_folder_atomically(part.model_folder, lambda place: save_denoiser(average, place))
+        write_json(part.folder / DONE, vars(charge))
+    from_leader("the student is on disk")
+
+
+def initial_student(
+    config: Config, setting: Setting, data: RealImages, number: int, part: Run
+) -> tuple[Denoiser, Charge]:
+    """The teacher's weights, or a smaller network that has learned the teacher's score on the part's images."""
+    teacher = setting.teacher.denoiser
+    if not config.student_widths:
+        return teacher, Charge()
+    updates, lr, stage = config.score_matching_updates, config.score_matching_lr, f"score-matching-{number}"
+    return match_teacher(config.student_widths, teacher, setting.conditions, data, config, updates, lr, part, stage)
+
+
+def matching_engine(
+    config: Config, setting: Setting, student: Denoiser, data: RealImages, sigmas: tuple[float, ...]
+) -> ScoreDistillation:
+    """Distribution matching with the labels of `data`."""
+    teacher = setting.teacher.denoiser
+    return ScoreDistillation(
+        trainable_copy(student),
+        ConstantTarget(teacher),
+        trainable_copy(teacher),
+        setting.conditions,
+        data,
+        recipe(config, sigmas, gan_weight=0.0),
+    )
+
+
+def adversarial_engine(config: Config, setting: Setting, first: ScoreDistillation, number: int) -> ScoreDistillation:
+    """The first stage's student and critic go on, with a discriminator on the same part's real images."""
+    assert first.fake_score
+    seed_everything(config.seed, "discriminator's head of student", number)
+    critic = trainable_copy(first.fake_score)
+    return ScoreDistillation(
+        trainable_copy(first.ema.average),
+        first.target,
+        critic,
+        setting.conditions,
+        first.data,
+        recipe(config, first.recipe.sigmas),
+        new_discriminator(critic, setting),
+    )
+
+
+def draw_part(setting: Setting, network: Denoiser, sigmas: tuple[float, ...], labels: tuple[int, ...]) -> Tensor:
+    """The part's share of the images that all arms are judged by, from the noise that they all get."""
+    sampler = setting.student_sampler(network, sigmas)
+    mine = torch.isin(setting.labels, torch.tensor(labels, device=setting.device))
+    noise = evaluation_noise(sampler, len(setting.labels), setting.seed)[mine.cpu()]
+    return images_from(noise, sampler, setting.conditions, setting.labels[mine])
+
+
+def keep_images(part: Run, updates: int, images: Tensor) -> None:
+    """Images of a curve's point, 8 bits a number, until all students have theirs."""
+    pixels = ((images + 1) * 127.5).round().to(torch.uint8)
+    write_atomically(images_file(part.folder, updates), safetensors_bytes({"images": pixels}))
+
+
+def images_file(part: Path, updates: int) -> Path:
+    """Where `keep_images` puts them."""
+    return part / "images" / f"{updates:09d}.safetensors"
+
+
+# ---- all of them
+
+
+def distill(config: Config, run: Run) -> Result:
+    """Train the students that are not done, put them behind the router, and judge that beside the teacher."""
+    check(config)
+    setting = prepare(config, run)
+    parts = parts_of(config, setting)
+    train_missing(config, setting, run)
+    if not run.leader:
+        return Result("multi_student", "", (), ())  # the leader's is kept
+    sigmas = student_sigmas(config, setting.teacher.denoiser)
+    make_folder_atomically(run.model_folder, lambda place: put_together(place, run, setting, parts, sigmas))
+    routed = RoutedDenoiser(part_networks(run, setting, config), parts, setting.conditions.table).to(setting.device)
+    sampler = setting.student_sampler(routed.eval().requires_grad_(False), sigmas)
+    charges = [Charge(**read_json(part_folder(run, number) / DONE)) for number in range(config.students)]
+    note = f"{config.students} students; costs of training are those of all of them"
+    arm = student_arm(sampler, routed, setting, run, sum(charges, Charge()), note)
+    result = image_result(
+        "multi_student", config, run, setting, arm, sampler, curves=routed_curves(run, setting, parts, arm.name)
+    )
+    return replace(result, tables=(students_table(setting, parts, charges, routed),), notes=(*result.notes, NOTE))
+
+
+NOTE = (
+    "A student's curve has the images of all students at equally many updates of each; its passes are those of all. All "
+    "students are held in memory, one computes an image: parameters are of all, latency is of one."
+)
+
+
+def part_folder(run: Run, number: int) -> Path:
+    """Folder of student `number`'s own run."""
+    return run.folder / "parts" / str(number)
+
+
+def train_missing(config: Config, setting: Setting, run: Run) -> None:
+    """Train one student after the other, passing over those that fail or that other processes work on.
+
+    Raises:
+        UserError: some are not done at the end; names them.
+    """
+    troubles: dict[int, UserError] = {}
+    for number in range(config.students):
+        if (part_folder(run, number) / DONE).exists():
+            continue
+        try:
+            with open_part(run.folder, str(number), quiet=run.quiet, checkpoint_seconds=run.checkpoint_seconds) as part:
+                train_part(config, setting, number, part)
+        except UserError as error:
+            run.log(f"student {number} is not done: {error}")
+            troubles[number] = error
+    if troubles:
+        number, first = next(iter(troubles.items()))
+        numbers = ", ".join(map(str, troubles))
+        raise UserError(
+            f"not all students are done ({numbers}); student {number}: {first.what}",
+            f"{first.mend}; then go on with: stillhouse resume {run.folder}",
+        )
+
+
+def part_networks(run: Run, setting: Setting, config: Config) -> list[Denoiser]:
+    """The finished students."""
+    null = setting.teacher.denoiser.null_condition
+    found = [load_denoiser(part_folder(run, number) / "model").to(setting.device) for number in range(config.students)]
+    for student in found:
+        student.null_condition = null
+    return found
+
+
+def put_together(place: Path, run: Run, setting: Setting, parts: Parts, sigmas: tuple[float, ...]) -> None:
+    """The exported model: a folder a student, the parts they share with the teacher, and the router."""
+    for number in range(len(parts)):
+        shutil.copytree(part_folder(run, number) / "model", place / f"student-{number}")
+    if setting.teacher.text_encoder:
+        setting.teacher.text_encoder.save(place)
+    for shared in SHARED_PARTS:
+        if (setting.teacher.folder / shared).is_dir():
+            shutil.copytree(setting.teacher.folder / shared, place / shared)
+    write_json(place / ROUTER, {"parts": parts, "class_names": setting.conditions.names, "sigmas": sigmas})
+
+
+def routed_curves(run: Run, setting: Setting, parts: Parts, arm: str) -> tuple[Curve, ...]:
+    """Metrics of the students' images put together, at the updates that all of them have reached."""
+    folders = [part_folder(run, number) for number in range(len(parts))]
+    points = []
+    for file in sorted((folders[0] / "images").glob("*.safetensors")):
+        updates = int(file.stem)
+        images = assemble(setting, parts, [tensors_of(images_file(f, updates).read_bytes())["images"] for f in folders])
+        position = {"student_updates": updates, "network_passes": sum(passes_at(f, updates) for f in folders)}
+        points.append({**position, **setting.evaluator(images, setting.labels.cpu())})
+    return tuple(
+        Curve(arm, metric, tuple({**{axis: p[axis] for axis in AXES}, "value": p[metric]} for p in points))
+        for metric in CURVE_METRICS
+    )
+
+
+def assemble(setting: Setting, parts: Parts, pixels: list[Tensor]) -> Tensor:
+    """Each part's images at the places of its labels."""
+    labels = setting.labels.cpu()
+    images = torch.empty(len(labels), *pixels[0].shape[1:])
+    for part, found in zip(parts, pixels, strict=True):
+        images[torch.isin(labels, torch.tensor(part))] = found.float() / 127.5 - 1
+    return images
+
+
+def passes_at(part: Path, updates: int) -> int:
+    """Passes that a student had taken at a point of its curve."""
+    with Run.open(part, quiet=True) as opened:
+        return int(opened.records(student_updates=updates)[0]["network_passes"])
+
+
+def students_table(setting: Setting, parts: Parts, charges: list[Charge], routed: RoutedDenoiser) -> Table:
+    """What each student is for and what it cost."""
+    rows = tuple(
+        (
+            number,
+            ", ".join(setting.conditions.names[label] for label in part),
+            sum(p.numel() for p in routed.students[number].parameters()),
+            charge.updates["student"],
+            charge.passes,
+            round(charge.seconds, 1),
+        )
+        for number, (part, charge) in enumerate(zip(parts, charges, strict=True))
+    )
+    columns = ("Student", "Conditions", "Parameters", "Updates", "Network passes in training", "Training seconds")
+    return Table("The students", columns, rows)
+
+
+def check(config: Config) -> None:
+    """Refuse settings that cannot work together.
+
+    Raises:
+        UserError: names the option and the mend.
+    """
+    check_student_task(config)
+    require(config.students > 0, f"{config.students} students", "use --students 1 or more")
+    require(config.adversarial_updates >= 0, f"{config.adversarial_updates} adversarial updates", "use 0 or more")
+    require(config.score_matching_updates >= 0, f"{config.score_matching_updates} matching updates", "use 0 or more")
+    require(
+        config.adversarial_updates == 0 or config.gan_weight != 0,
+        "adversarial updates with --gan-weight 0",
+        "use --adversarial-updates 0, or give the GAN a weight",
+    )
+
+
+def estimate(config: Config) -> Estimate:
+    """Passes, checkpoints and seconds of a run, all students one after the other."""
+    check(config)
+    matching = config.score_matching_updates * config.students if config.student_widths else 0
+    before = [Before("score-matching", matching, 3)] if matching else []
+    task = replace(config, student_updates=config.student_updates + config.adversarial_updates)
+    return plan_distillation(task, gan=config.adversarial_updates > 0, before=before, students=config.students)
+
+
+def load(folder: Path) -> Generator:
+    """One generator over all students: `generator(["seven", "three"])`.
+
+    Raises:
+        UserError: the folder is missing or damaged.
+    """
+    settings = read_json(folder / ROUTER)
+    parts = tuple(tuple(part) for part in settings["parts"])
+    names, sigmas = tuple(settings["class_names"]), tuple(settings["sigmas"])
+    students = [load_denoiser(folder / f"student-{number}") for number in range(len(parts))]
+    text_encoder = load_text_encoder(folder) if students[0].takes_text else None
+    with torch.no_grad():
+        table = text_encoder.embed(names) if text_encoder else None
+    routed = RoutedDenoiser(students, parts, table).eval().requires_grad_(False)
+    return Generator(routed, sigmas, names, text_encoder, load_autoencoder(folder))
+
+
+def student(run: Positional[Path], number: Positional[int], quiet: bool = False) -> None:
+    """Train one student of a run in this process, while others may train the others; then: stillhouse resume RUN.
+
+    Args:
+        run: the run folder, made by `stillhouse run multi_student`.
+        number: which student, from 0.
+        quiet: nothing on the terminal but errors.
+    """
+    record = read_json(run / "config.json")
+    require(record.get("method") == "multi_student", f"{run} is not a multi_student run", "name another folder")
+    config = from_plain(record["config"], Config, run)
+    check(config)
+    require(0 <= number < config.students, f"no student {number}", f"choose 0 to {config.students - 1}")
+    with open_part(run, str(number), quiet=quiet) as part:
+        train_part(config, prepare(config, part), number, part)
+
+
+def sample(
+    run: Positional[Path], conditions: tuple[str, ...] = (), count: int = 10, out: Path = Path("samples.png"), seed: int = 0
+) -> None:  # fmt: skip
+    """Draw images with a finished run's students into a PNG.
+
+    Args:
+        run: the run folder.
+        conditions: class names, class numbers or captions, one row each; all classes by default.
+        count: images of each.
+        out: the picture.
+        seed: of the noise.
+    """
+    sample_with(load(run / "model"), conditions, count, out, seed)
+
+
+COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample, "student": student}
