@@ -21,6 +21,7 @@ ROWS: dict[str, dict[str, object]] = {
         "measured_rows": 200,
     },
     "dmd2": {**TINY_IMAGES, "student_updates": 3, "updates_ratio": 2},
+    "mirage": {"graphs": 120, "max_bytes": 500, "updates": 20, "width": 8},
     "disback": {
         **TINY_IMAGES,
         "student_updates": 4,

@@ -120,6 +120,7 @@ CATALOG: dict[str, Entry] = {
         "graph data set to a few kilobytes",
         "a graph data set",
         "a summary that trains any graph network",
+        "stillhouse.methods.mirage",
     ),
     "fair_tables": Entry(
         "Fair synthetic tables",
