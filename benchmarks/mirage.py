@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from stillhouse.core.evidence import Bench, print_estimate
+from stillhouse.core.evidence import Bench, Claim, judge, mean_with_interval, print_estimate
 from stillhouse.core.result import Arm, Cost
 from stillhouse.graphs.arms import Arms, Row, no_evidence
 from stillhouse.graphs.budget import itemset_within, mixture_within
