@@ -21,6 +21,11 @@ ROWS: dict[str, dict[str, object]] = {
         "measured_rows": 200,
     },
     "dmd2": {**TINY_IMAGES, "student_updates": 3, "updates_ratio": 2},
+    "swiftbrush": {
+        **{name: value for name, value in TINY_IMAGES.items() if name != "data"},
+        "student_updates": 4,
+        "lora_rank": 2,
+    },
     "mirage": {"graphs": 120, "max_bytes": 500, "updates": 20, "width": 8},
     "disback": {
         **TINY_IMAGES,

@@ -76,6 +76,7 @@ CATALOG: dict[str, Entry] = {
         IMAGES,
         "a text-to-image diffusion model, prompts",
         "a one-step text-to-image generator",
+        "stillhouse.methods.swiftbrush",
     ),
     "distiller": Entry(
         "Distiller / MI-alpha / AutoDistiller",

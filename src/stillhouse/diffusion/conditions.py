@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
 from stillhouse.core.errors import UserError, first_line, require
+
+TEXT_WIDTH = 32
+"""Width of a text encoder that is trained here."""
+TABLE_ROWS = 1000
+"""At 77 x 1024 numbers a text, as in Stable Diffusion 2, a table of so many takes 300 MB."""
 
 disable_progress_bar()  # a bar for each of four small files says nothing
 
@@ -55,10 +60,45 @@ class TextEncoder:
         )
         return self.model(tokens["input_ids"].to(self.model.device)).last_hidden_state
 
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """Words of a text that the tokenizer has no token for."""
+        unknown = self.tokenizer.unk_token_id
+        words = dict.fromkeys(text.split())
+        return tuple(w for w in words if unknown in self.tokenizer(w, add_special_tokens=False)["input_ids"])
+
     def save(self, folder: Path) -> None:
         """Save as the folders text_encoder and tokenizer."""
         self.model.save_pretrained(folder / "text_encoder", safe_serialization=True)
         self.tokenizer.save_pretrained(folder / "tokenizer")
+
+
+class ConditionSource(Protocol):
+    """Where a network's conditions come from."""
+
+    def of(self, labels: Int[Tensor, " batch"], /) -> Tensor | None:
+        """The network's condition for each label."""
+        ...
+
+
+@dataclass(frozen=True)
+class EmbeddedWhenDrawn:
+    """Conditions of texts that are too many for a table of embeddings."""
+
+    texts: tuple[str, ...]
+    encoder: TextEncoder
+
+    @torch.no_grad()
+    def of(self, labels: Int[Tensor, " batch"], /) -> Float[Tensor, "batch tokens width"]:
+        """Embeddings of the texts at `labels`."""
+        return self.encoder.embed(tuple(self.texts[label] for label in labels.tolist())).to(labels.device)
+
+
+def text_conditions(texts: tuple[str, ...], encoder: TextEncoder, device: torch.device) -> ConditionSource:
+    """Conditions of these texts: from a table, or embedded when drawn where there are more than `TABLE_ROWS`."""
+    if len(texts) > TABLE_ROWS:
+        return EmbeddedWhenDrawn(texts, encoder)
+    with torch.no_grad():
+        return Conditions(texts, encoder.embed(texts).to(device))
 
 
 def load_text_encoder(folder: Path) -> TextEncoder:
@@ -79,18 +119,20 @@ def load_text_encoder(folder: Path) -> TextEncoder:
     return TextEncoder(tokenizer, model.eval().requires_grad_(False))
 
 
-def new_text_encoder(captions: tuple[str, ...], width: int = 32, layers: int = 2) -> TextEncoder:
+def new_text_encoder(captions: tuple[str, ...], width: int = TEXT_WIDTH, layers: int = 2) -> TextEncoder:
     """A small text encoder to be trained with a teacher: word-level tokenizer over the captions' own words.
 
     Args:
         captions: texts whose words make the vocabulary.
         width: hidden width; heads are width / 16.
     """
-    words = sorted({word for caption in captions for word in caption.lower().split()})
+    split = pre_tokenizers.Whitespace()
+    sentences = [[word for word, _ in split.pre_tokenize_str(caption.lower())] for caption in captions]
+    words = sorted({word for sentence in sentences for word in sentence})
     vocabulary = {token: i for i, token in enumerate(["[pad]", "[end]", "[unknown]", *words])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="[unknown]"))
-    inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    length = 1 + max(len(caption.split()) for caption in captions)
+    inner.normalizer, inner.pre_tokenizer = normalizers.Lowercase(), split
+    length = 1 + max(map(len, sentences))
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=inner, pad_token="[pad]", eos_token="[end]", unk_token="[unknown]", model_max_length=length
     )

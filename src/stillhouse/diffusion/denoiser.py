@@ -17,7 +17,7 @@ from stillhouse.core.errors import UserError, first_line, require
 from stillhouse.core.files import read_json, write_json
 from stillhouse.diffusion.preconditioning import Edm, Preconditioning, VariancePreserving
 
-KNOWN = "give a teacher that predicts epsilon or v with a DDPM-type scheduler, or EDM's F with an EDM one"
+KNOWN = "give a teacher that predicts epsilon, v or the sample with a DDPM-type scheduler, or EDM's F with an EDM one"
 SETTINGS_FILE = "stillhouse.json"
 """Beside the network's config.json: what a diffusers folder does not say about preconditioning and steps."""
 
@@ -211,7 +211,8 @@ def _preconditioning(folder: Path, noise: dict[str, Any] | None, prediction: str
             raise UserError(f"{folder} says {noise['prediction']!r}, not {prediction!r}", "leave out --prediction")
         if noise["prediction"] == "edm":
             return Edm(**{key: value for key, value in noise.items() if key != "prediction"})
-        require(noise["prediction"] in ("epsilon", "v_prediction"), f"{folder} predicts {noise['prediction']!r}", KNOWN)
+        known = ("epsilon", "v_prediction", "sample")
+        require(noise["prediction"] in known, f"{folder} predicts {noise['prediction']!r}", KNOWN)
         return VariancePreserving(tuple(noise["alphas_cumprod"]), noise["prediction"])
     if prediction == "edm":
         return Edm()
@@ -221,7 +222,7 @@ def _preconditioning(folder: Path, noise: dict[str, Any] | None, prediction: str
         name = str(config.get("_class_name"))
         if name.startswith("EDM") and kind == "epsilon":
             return Edm(config["sigma_data"], config["sigma_min"], config["sigma_max"], config.get("rho", 7.0))
-        require(kind in ("epsilon", "v_prediction"), f"{scheduler} predicts {kind!r}", KNOWN)
+        require(kind in ("epsilon", "v_prediction", "sample"), f"{scheduler} predicts {kind!r}", KNOWN)
         require("beta_schedule" in config, f"{scheduler} is a {name}, which has no betas", KNOWN)
         alphas = DDPMScheduler.from_config(config).alphas_cumprod
         return VariancePreserving(tuple(alphas.tolist()), kind)

@@ -141,6 +141,16 @@ def image_metrics(floor: Mapping[str, float]) -> tuple[Metric, ...]:
         "precision": ("Precision", "higher", "Share of images that lie among the real ones."),
         "recall": ("Recall", "higher", "Share of real images that lie among the generated ones."),
         "class_accuracy": ("Class accuracy", "higher", "Share of images that a classifier sees as asked for."),
+        "attribute_accuracy": (
+            "Attribute accuracy",
+            "higher",
+            "Share of the caption's attributes that a classifier sees in the image.",
+        ),
+        "held_out_accuracy": (
+            "Held-out prompts",
+            "higher",
+            "Attribute accuracy on the combinations that the built-in prompts leave out.",
+        ),
         "memorisation": (
             "Memorisation",
             "lower",
@@ -148,4 +158,8 @@ def image_metrics(floor: Mapping[str, float]) -> tuple[Metric, ...]:
         ),
     }
     floors = {**floor, "memorisation": 0.05}
-    return tuple(Metric(key, title, better, help, floor=floors[key]) for key, (title, better, help) in texts.items())
+    return tuple(
+        Metric(key, title, better, help, floor=floors[key])
+        for key, (title, better, help) in texts.items()
+        if key in floors
+    )

@@ -2,7 +2,8 @@
 
 The penultimate layer has 32 values, not the 2048 of Inception: the Frechet distance's finite-sample bias grows with
 their number, and the reference of a small data set has a few hundred images. Images without classes are learned from
-by telling how they were rotated (arXiv 1803.07728), since a classifier of one class learns nothing.
+by telling how they were rotated (arXiv 1803.07728), since a classifier of one class learns nothing. Classes that are
+combinations of attributes are learned with one head an attribute.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class TrainedFeatures:
         network = self.network.to(images.device)
         parts = [network(part.float()) for part in images.split(BATCH_IN_USE)]
         embeddings = torch.cat([embedding for embedding, _ in parts]).cpu()
-        logits = torch.cat([scores for _, scores in parts]).cpu()
+        logits = _scores(self.data, torch.cat([scores for _, scores in parts]).cpu())
         return Features(embeddings, logits if self.data.classes > 1 else logits.new_zeros(len(images), 1))
 
 
@@ -159,7 +160,7 @@ def _train(network: FeatureNetwork, data: ImageData, settings: FeatureSettings, 
     def step(update: int) -> dict[str, Tensor]:
         chosen = torch.randint(len(data), (settings.batch,))
         images, labels = _task(data, data.images[chosen], data.labels[chosen], torch.randint(ROTATIONS, (len(chosen),)))
-        loss = nn.functional.cross_entropy(network(_shifted(images, data.size // 8))[1], labels)
+        loss = nn.functional.cross_entropy(_scores(data, network(_shifted(images, data.size // 8))[1]), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -199,13 +200,28 @@ def _shifted(images: Float[Tensor, "n c h w"], most: int) -> Float[Tensor, "n c 
 def _accuracy(network: FeatureNetwork, data: ImageData) -> float:
     turns = torch.randint(ROTATIONS, (len(data),), generator=generator("rotations"))
     images, labels = _task(data, data.images, data.labels, turns)
-    scores = torch.cat([network(part)[1] for part in images.split(BATCH_IN_USE)])
+    scores = _scores(data, torch.cat([network(part)[1] for part in images.split(BATCH_IN_USE)]))
     return float((scores.argmax(1) == labels).float().mean())
 
 
 def _network(data: ImageData, settings: FeatureSettings) -> FeatureNetwork:
     outputs = data.classes if data.classes > 1 else ROTATIONS
+    if data.attributes:
+        outputs = sum(data.attributes.sizes)
     return FeatureNetwork(data.channels, data.size, outputs, settings)
+
+
+def _scores(data: ImageData, outputs: Float[Tensor, "n outputs"]) -> Float[Tensor, "n classes"]:
+    """A score for each class from the network's outputs: those of its attributes' values together.
+
+    The log-probability of a combination is the sum of its attributes', so the loss over combinations is the sum of the
+    attributes' losses.
+    """
+    if not data.attributes:
+        return outputs
+    heads = outputs.split(data.attributes.sizes, dim=1)
+    table = torch.tensor(data.attributes.table, device=outputs.device)
+    return torch.stack([head.log_softmax(1)[:, table[:, i]] for i, head in enumerate(heads)]).sum(0)
 
 
 def _convolution(inputs: int, outputs: int, stride: int) -> nn.Module:

@@ -24,6 +24,22 @@ WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
 """16-bit grey: Pillow clips these at 255 unless scaled first."""
 
 
+@dataclass(frozen=True)
+class Attributes:
+    """Classes that are combinations of attributes (a digit, its slant, ...)."""
+
+    names: tuple[str, ...]
+    table: tuple[tuple[int, ...], ...]
+    """Value of every attribute, a row a class."""
+    held_out: tuple[int, ...] = ()
+    """Classes that are left out where prompts are learned from, to be asked for later."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many values each attribute has."""
+        return tuple(1 + max(values) for values in zip(*self.table, strict=True))
+
+
 @dataclass(frozen=True, eq=False)
 class RawImages:
     """Images as they were found, in [-1, 1]."""
@@ -31,6 +47,10 @@ class RawImages:
     images: Float32[np.ndarray, "n channels height width"]
     labels: Int64[np.ndarray, " n"]
     class_names: tuple[str, ...]
+    attributes: Attributes | None = None
+    """What the classes are combinations of."""
+    groups: Int64[np.ndarray, " n"] | None = None
+    """Images of one number are versions of one and stay in one split."""
 
 
 def read_folder(folder: Path, size_for: Callable[[int], int], channels: int | None) -> RawImages:

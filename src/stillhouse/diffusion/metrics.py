@@ -18,6 +18,7 @@ from torch import Tensor
 from stillhouse.core.errors import UserError, require
 from stillhouse.core.seeding import generator
 from stillhouse.diffusion.features import FeatureExtractor, Features
+from stillhouse.diffusion.image_files import Attributes
 from stillhouse.diffusion.images import ImageData, Splits
 
 if TYPE_CHECKING:
@@ -147,6 +148,19 @@ def class_accuracy(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"]) -> f
     return float((predicted.cpu() == labels.cpu()).double().mean())
 
 
+def attribute_accuracies(
+    attributes: Attributes, predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"]
+) -> dict[str, float]:
+    """Share of attributes that are as asked for, over all images and over those of held-out combinations."""
+    table = torch.tensor(attributes.table)
+    right = (table[predicted.cpu()] == table[labels.cpu()]).double().mean(1)
+    held_out = torch.isin(labels.cpu(), torch.tensor(attributes.held_out, dtype=torch.long))
+    found = {"attribute_accuracy": float(right.mean())}
+    if held_out.any():
+        found["held_out_accuracy"] = float(right[held_out].mean())
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class ImageEvaluator:
     """Scores generated images against a split that nothing was fitted on; what depends on it alone is kept.
@@ -195,7 +209,7 @@ class ImageEvaluator:
         require(len(images) == len(labels), f"{len(images)} images have {len(labels)} labels", "give one an image")
         found = self.features(images)
         scores = self._distribution_scores(_points(found.embeddings))
-        scores["class_accuracy"] = class_accuracy(found.logits.argmax(1), labels)
+        scores |= self._accuracies(found.logits.argmax(1), labels)
         scores["memorisation"] = self._memorisation(images)
         return scores
 
@@ -207,9 +221,19 @@ class ImageEvaluator:
         the reference's size, so its fid is higher than that of a perfect generator; memorisation 0.05 by definition.
         """
         halves = self._halves
-        accuracy = class_accuracy(self._reference_features.logits.argmax(1), self.reference.labels)
-        other = {"fid_above_floor": 0.0, "class_accuracy": accuracy, "memorisation": HELD_OUT_PERCENTILE / 100}
+        accuracies = self._accuracies(self._reference_features.logits.argmax(1), self.reference.labels)
+        other = {"fid_above_floor": 0.0, **accuracies, "memorisation": HELD_OUT_PERCENTILE / 100}
         return {"train": self(self.splits.train.images, self.splits.train.labels), "halves": halves | other}
+
+    def chance(self) -> dict[str, float]:
+        """Accuracies of the reference's images against labels dealt out at random."""
+        return self._accuracies(self._reference_features.logits.argmax(1), _shuffled(self.reference.labels, "chance"))
+
+    def _accuracies(self, predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"]) -> dict[str, float]:
+        found = {"class_accuracy": class_accuracy(predicted, labels)}
+        if attributes := self.splits.train.attributes:
+            found |= attribute_accuracies(attributes, predicted, labels)
+        return found
 
     def frechet_floor(self, images: int) -> float:
         """Expected Frechet distance of `images` perfect samples to the reference, for want of infinitely many.

@@ -14,7 +14,7 @@ from stillhouse.diffusion.conditions import new_text_encoder
 from stillhouse.diffusion.denoiser import Denoiser, load_denoiser
 from stillhouse.diffusion.images import captions
 from stillhouse.diffusion.preconditioning import Edm
-from stillhouse.diffusion.students import StudentTask
+from stillhouse.diffusion.students import DistillationTask, StudentTask
 from stillhouse.diffusion.task import ImageTask, curve_updates, load_splits, teacher_plan
 from stillhouse.diffusion.teacher import new_unet, teacher_folder
 
@@ -43,25 +43,54 @@ def plan_distillation(
         students: how many are trained, each by the task.
     """
     network, cached = plan_network(task)
-    forward, backward = pass_seconds(network, task.batch)
-    parameters, mean_pass = network.parameter_count, (forward + backward) / 2
-
-    def stage(name: str, updates: int, passes: int, copies: int) -> Stage:
-        return Stage(name, updates, passes, passes * mean_pass, 4 * copies * parameters)
-
     updates = task.student_updates * students
     steps = updates * task.updates_ratio
     # student: image (2), target, critic, GAN (2); critic: its loss (2), GAN on fake and real (4), image where it has none
     per_student = 2 + (1 if task.guidance_scale == 1 else 2) + 1 + 2 * gan
     per_critic = 2 + 4 * gan
     passes = round(task.batch * (updates * per_student + steps * per_critic + steps - updates + steps * earlier))
+    return _estimate(task, network, cached, passes, steps, 8, before)
+
+
+def plan_prompt_distillation(task: DistillationTask, network: Denoiser, cached: bool, *, fake_score: bool) -> Estimate:
+    """The same for image-free distillation, whose target and fake score are both guided and held once.
+
+    Args:
+        network: one like the teacher's.
+        cached: whether the teacher need not be trained.
+        fake_score: whether there is one.
+    """
+    updates, steps = task.student_updates, task.student_updates * task.updates_ratio
+    guided = 1 if task.guidance_scale == 1 else 2
+    # student: image (2), target, fake score; fake score: its loss (2), image where the student has no turn
+    per_student, per_step = 2 + guided * (1 + fake_score), 2 * fake_score
+    passes = task.batch * (updates * per_student + steps * per_step + (steps - updates) * fake_score)
+    return _estimate(task, network, cached, passes, steps, 4)
+
+
+def _estimate(
+    task: DistillationTask,
+    network: Denoiser,
+    cached: bool,
+    student_passes: int,
+    steps: int,
+    copies: int,
+    before: Sequence[Before] = (),
+) -> Estimate:
+    forward, backward = pass_seconds(network, task.batch)
+    parameters, mean_pass = network.parameter_count, (forward + backward) / 2
+
+    def stage(name: str, updates: int, passes: int, copies: int) -> Stage:
+        return Stage(name, updates, passes, passes * mean_pass, 4 * copies * parameters)
+
     teacher_updates = 0 if cached else task.teacher_updates
-    evaluations = len(curve_updates(task.student_updates)) + 2 * task.teacher_steps + 10
+    guided = 1 if task.guidance_scale == 1 else 2
+    evaluations = len(curve_updates(task.student_updates)) + 2 * guided * task.teacher_steps + 10
     return Estimate(
         (
             stage("teacher", teacher_updates, 2 * teacher_updates * task.teacher_batch, 4),
             *(stage(b.name, b.updates, b.updates * b.passes * task.batch, 4) for b in before),
-            stage("student", steps, passes, 8),
+            stage("student", steps, student_passes, copies),
             Stage("evaluation", 0, evaluations * task.samples, evaluations * task.samples * forward),
         )
     )

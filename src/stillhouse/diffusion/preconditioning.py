@@ -79,11 +79,11 @@ class VariancePreserving:
 
     Args:
         alphas_cumprod: product of alphas, falling, one a step.
-        prediction: "epsilon" or "v_prediction" (arXiv 2202.00512).
+        prediction: "epsilon", "v_prediction" (arXiv 2202.00512), or "sample": the network's output is the image itself.
     """
 
     alphas_cumprod: tuple[float, ...]
-    prediction: Literal["epsilon", "v_prediction"]
+    prediction: Literal["epsilon", "v_prediction", "sample"]
 
     @property
     def table(self) -> Float[Tensor, " steps"]:
@@ -105,6 +105,8 @@ class VariancePreserving:
         c_noise = interpolate(sigma.log(), self.table.log(), steps)
         if self.prediction == "epsilon":
             return Coefficients(torch.ones_like(sigma), -sigma, c_in, c_noise)
+        if self.prediction == "sample":
+            return Coefficients(torch.zeros_like(sigma), torch.ones_like(sigma), c_in, c_noise)
         return Coefficients(1 / (1 + sigma**2), -sigma * c_in, c_in, c_noise)
 
     def sigma(self, position: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -112,6 +114,8 @@ class VariancePreserving:
         return interpolate(position * steps[-1], steps, self.table.log()).exp()
 
     def loss_weight(self, sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        if self.prediction == "sample":
+            return torch.ones_like(sigma)
         return 1 / sigma**2 if self.prediction == "epsilon" else (1 + sigma**2) / sigma**2
 
 

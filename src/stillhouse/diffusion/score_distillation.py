@@ -23,7 +23,7 @@ from stillhouse.core.distributed import average_gradients, average_scalars, rank
 from stillhouse.core.ema import Ema
 from stillhouse.core.ledger import Ledger
 from stillhouse.core.training import Stateful
-from stillhouse.diffusion.conditions import Conditions
+from stillhouse.diffusion.conditions import ConditionSource
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.discriminator import DiscriminatorHead
 from stillhouse.diffusion.gan_balance import GanBalance
@@ -38,6 +38,8 @@ from stillhouse.diffusion.samplers import guided
 
 Images = Float[Tensor, "batch channels height width"]
 MatchingGradient = Callable[[Tensor, Tensor, Tensor], Tensor]
+Weighting = Callable[[Float[Tensor, " batch"]], Float[Tensor, " batch"]]
+"""A weight for each noise level."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,10 @@ class Recipe:
     matching_weight: float = 1.0
     """Weight of the distribution-matching loss; 0 leaves the GAN alone."""
     matching_gradient: MatchingGradient = matching_gradient
+    matching_weighting: Weighting = torch.ones_like
+    """Weight w(t) of the matching gradient, beside what `matching_gradient` does."""
+    fake_weighting: Weighting = torch.ones_like
+    """Weight of the fake score's loss, beside the model's own."""
     matching_range: tuple[float, float] = (0.02, 0.98)
     """Part of the model's noise grid that the distribution-matching loss draws from."""
     gan_weight: float | Literal["auto"] = 0.0
@@ -89,6 +95,8 @@ class Recipe:
     """Classifier-free guidance of the target score."""
     fake_guidance_scale: float = 1.0
     """Classifier-free guidance of the fake score in the matching loss."""
+    null_share: float = 0.0
+    """Share of steps in which the fake score learns without conditions, so that it can be guided."""
 
     def rate_share(self, step: int) -> float:
         """Share of the full learning rates at a step: up over the warm-up, down over the cooldown."""
@@ -132,6 +140,21 @@ class ConstantTarget:
         """Nothing to restore."""
 
 
+class TrainedWeights:
+    """Of a network, what is trained: all of it, or the adapters on a frozen one."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {name: p.detach() for name, p in self.network.named_parameters() if p.requires_grad}
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        for name, weight in self.state_dict().items():
+            weight.copy_(state_dict[name])
+
+
 @dataclass(frozen=True)
 class Discriminator:
     """A head on features of a network: the fake score, as published, or the teacher."""
@@ -172,6 +195,8 @@ class Draw:
     noises: Float[Tensor, "batch uses channels height width"]
     level: int
     """Which of the student's levels is trained in this step."""
+    without_condition: bool = False
+    """Whether the fake score learns this step without conditions."""
 
     def parts(self, count: int) -> Iterator[Draw]:
         """This process's share of the batch, in `count` parts."""
@@ -208,7 +233,7 @@ class ScoreDistillation:
         student: Denoiser,
         target: TargetScore,
         fake_score: Denoiser | None,
-        conditions: Conditions,
+        conditions: ConditionSource,
         data: RealImages,
         recipe: Recipe,
         discriminator: Discriminator | None = None,
@@ -236,7 +261,7 @@ class ScoreDistillation:
         if self.student_optimizer:
             state["student_optimizer"] = self.student_optimizer
         if self.fake_score:
-            state["fake_score"] = self.fake_score
+            state["fake_score"] = TrainedWeights(self.fake_score)
         if self.discriminator:
             state["discriminator"] = self.discriminator.head
         if self.critic_optimizer:
@@ -276,6 +301,7 @@ class ScoreDistillation:
             positions=positions.to(device),
             noises=noises.to(device),
             level=int(torch.randint(len(recipe.sigmas), ())),
+            without_condition=recipe.null_share > 0 and float(torch.rand(())) < recipe.null_share,
         )
 
     def generate(self, part: Draw) -> Images:
@@ -354,7 +380,8 @@ class ScoreDistillation:
             if self.fake_score:
                 fake = guided(self.fake_score, condition, recipe.fake_guidance_scale)(noised, sigma)
                 self._count(_passes(len(x), recipe.fake_guidance_scale))
-            gradient = recipe.matching_gradient(x, fake, real)
+            weight = recipe.matching_weighting(sigma)[:, None, None, None]
+            gradient = weight * recipe.matching_gradient(x, fake, real)
             _add(losses, "score_gap", share * float((fake - real).abs().mean()))
         return stop_gradient_loss(x, gradient)
 
@@ -384,9 +411,13 @@ class ScoreDistillation:
     def _fake_score_loss(self, fake_score: Denoiser, x: Images, part: Draw) -> Float[Tensor, ""]:
         sigma = fake_score.preconditioning.sigma(part.positions[:, CRITIC])
         noised = x + sigma[:, None, None, None] * part.noises[:, CRITIC]
-        denoised = fake_score(noised, sigma, self.conditions.of(part.labels))
+        condition = self.conditions.of(part.labels)
+        if part.without_condition and condition is not None:
+            condition = fake_score.null_like(condition)
+        denoised = fake_score(noised, sigma, condition)
         self._count(2 * len(x))
-        return denoising_loss(denoised, x, fake_score.preconditioning.loss_weight(sigma))
+        weight = fake_score.preconditioning.loss_weight(sigma) * self.recipe.fake_weighting(sigma)
+        return denoising_loss(denoised, x, weight)
 
     def _discriminator_loss(self, x: Images, part: Draw) -> Float[Tensor, ""]:
         assert part.real is not None

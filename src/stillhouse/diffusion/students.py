@@ -24,6 +24,7 @@ from stillhouse.diffusion.score_distillation import Cadence, Discriminator, Reci
 from stillhouse.diffusion.task import (
     AXES,
     ImageTask,
+    JudgedTask,
     Setting,
     curve_updates,
     metrics_of,
@@ -37,7 +38,7 @@ from stillhouse.diffusion.teacher import save_student
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudentTask(ImageTask):
+class DistillationTask(JudgedTask):
     """Options of every method that trains a student by score distillation."""
 
     student_updates: int = 300
@@ -62,6 +63,11 @@ class StudentTask(ImageTask):
     """Memory of the average of the student's weights that is exported; 0 for none."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the networks; the weights stay float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentTask(DistillationTask, ImageTask):
+    """Options of the methods of score distillation that are given images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +96,7 @@ class Charge:
         return Charge(self.passes + other.passes, self.seconds + other.seconds, updates)
 
 
-def check_student_task(task: StudentTask) -> None:
+def check_student_task(task: DistillationTask) -> None:
     """Refuse settings that cannot work.
 
     Raises:
@@ -118,7 +124,7 @@ def check_student_task(task: StudentTask) -> None:
 # ---- the engine's parts
 
 
-def student_sigmas(task: StudentTask, teacher: Denoiser, steps: int = 1) -> tuple[float, ...]:
+def student_sigmas(task: DistillationTask, teacher: Denoiser, steps: int = 1) -> tuple[float, ...]:
     """Noise levels at which a student of so many steps is called."""
     first = teacher.preconditioning.sigma_max if task.sigma_init is None else task.sigma_init
     require(first > 0, f"a first noise level of {first}", "use a --sigma-init above 0")
@@ -131,7 +137,7 @@ def student_sigmas(task: StudentTask, teacher: Denoiser, steps: int = 1) -> tupl
     return sigmas
 
 
-def recipe(task: StudentTask, sigmas: tuple[float, ...], **more: Any) -> Recipe:
+def recipe(task: DistillationTask, sigmas: tuple[float, ...], **more: Any) -> Recipe:
     """The engine's numbers for this task; `more` are the method's own."""
     if isinstance(task, AdversarialTask):
         gan = {name: getattr(task, name) for name in ("head_lr", "gan_weight", "critic_gan_weight")}
@@ -152,7 +158,7 @@ def recipe(task: StudentTask, sigmas: tuple[float, ...], **more: Any) -> Recipe:
     )
 
 
-def set_precision(task: StudentTask, teacher: Denoiser) -> None:
+def set_precision(task: DistillationTask, teacher: Denoiser) -> None:
     """The task's arithmetic for the teacher and, since they are copies of it, for student and critic."""
     teacher.autocast_dtype = torch.bfloat16 if task.precision == "bfloat16" else None
 
@@ -177,7 +183,7 @@ Judge = Callable[[Denoiser, int], Mapping[str, float]]
 
 def train_student(
     engine: ScoreDistillation,
-    task: StudentTask,
+    task: DistillationTask,
     setting: Setting,
     run: Run,
     before: Charge | None = None,
@@ -239,7 +245,7 @@ def student_arm(
 
 def image_result(
     method: str,
-    task: ImageTask,
+    task: JudgedTask,
     run: Run,
     setting: Setting,
     student: Arm,
@@ -278,11 +284,11 @@ def summary(teacher: Arm, student: Arm) -> str:
     )
 
 
-def reading_notes(task: ImageTask, setting: Setting) -> tuple[str, ...]:
+def reading_notes(task: JudgedTask, setting: Setting) -> tuple[str, ...]:
     """What a reader must know to read the numbers right."""
     splits = setting.splits
     return (
-        f"Trained on {len(splits.train)} images of {task.data}; judged by {task.samples} generated images against "
+        f"Trained on {len(splits.train)} images of {splits.train.name}; judged by {task.samples} generated images against "
         f"{len(splits.report if task.judged_on == 'report' else splits.select)} held-out ones.",
         "FID with few reference images has a bias of its own: the floor is what real training images score.",
         f"Features come from a small classifier trained on the same training images "

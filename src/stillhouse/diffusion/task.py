@@ -45,21 +45,13 @@ FEWEST_HELD_OUT = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageTask:
-    """Options that every image method has: the data, the teacher, how it is judged."""
+class JudgedTask:
+    """Options that every method with an image teacher has: the teacher, and how students are judged."""
 
-    data: str = "digits"
-    """digits, mnist-5k, mnist, fashion-mnist, a folder of images (subfolders are classes), or an .npz file."""
-    size: int | None = None
-    """Side of the images in pixels; as the data has it by default."""
-    channels: Literal[1, 3] | None = None
-    """1 for grey or 3 for colour; as the images are by default."""
     teacher: str = "train"
     """train (a small one, kept in the cache), or a diffusers folder."""
     prediction: Literal["edm", "epsilon", "v_prediction"] | None = None
     """What the teacher's network predicts, where its folder does not say."""
-    conditions: Literal["class", "text"] = "class"
-    """What a teacher trained here is told: the class, or a caption."""
     widths: tuple[int, ...] = ()
     """Channels of each level of a teacher trained here; by the image size by default."""
     teacher_updates: int = 800
@@ -76,6 +68,21 @@ class ImageTask:
     """Which held-out real images arms are compared with; choose settings on select."""
     seed: int = 0
     """Seed of everything random but the teacher and the data splits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTask(JudgedTask):
+    """Options of the methods that are given images."""
+
+    data: str = "digits"
+    """digits, captioned-digits, mnist-5k, mnist, fashion-mnist, a folder of images (subfolders are classes), or an .npz
+    file."""
+    size: int | None = None
+    """Side of the images in pixels; as the data has it by default."""
+    channels: Literal[1, 3] | None = None
+    """1 for grey or 3 for colour; as the images are by default."""
+    conditions: Literal["class", "text"] = "class"
+    """What a teacher trained here is told: the class, or a caption."""
 
 
 @dataclass(frozen=True)
@@ -119,12 +126,31 @@ class Setting:
 
 def prepare(task: ImageTask, run: Run) -> Setting:
     """Load and split the data, get the teacher, make the evaluator."""
+    check_judged_task(task)
+    splits = load_splits(task)
+    device = best_device()
+    teacher = get_teacher(task.teacher, teacher_plan(task, splits), splits.train, run, device, task.prediction)
+    return setting_of(task, splits, teacher, device, run)
+
+
+def best_device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_judged_task(task: JudgedTask) -> None:
+    """Refuse settings that cannot work.
+
+    Raises:
+        UserError: names the option and the mend.
+    """
     require(task.samples >= 100, f"{task.samples} samples are too few to judge by", "use --samples 100 or more")
     require(task.teacher_steps >= 2, f"{task.teacher_steps} teacher steps", "use --teacher-steps 2 or more")
     require(task.teacher_batch > 0 and task.teacher_updates > 0, "a teacher without updates or images", "use 1 or more")
-    splits = load_splits(task)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    teacher = get_teacher(task.teacher, teacher_plan(task, splits), splits.train, run, device, task.prediction)
+
+
+def setting_of(task: JudgedTask, splits: Splits, teacher: Teacher, device: torch.device, run: Run) -> Setting:
+    """What a method needs, from the teacher and the images that students are judged against."""
     features = trained_features(splits, quiet=run.quiet)
     evaluator = ImageEvaluator.for_split(splits, features, task.judged_on)
     labels = balanced_labels(splits.train.labels, task.samples).to(device)
@@ -153,7 +179,20 @@ def teacher_plan(task: ImageTask, splits: Splits) -> TeacherPlan:
     Raises:
         UserError: no network of these widths fits the images.
     """
-    size = splits.train.size
+    return TeacherPlan(
+        widths=teacher_widths(task, splits.train.size),
+        text=task.conditions == "text",
+        updates=task.teacher_updates,
+        batch=task.teacher_batch,
+    )
+
+
+def teacher_widths(task: JudgedTask, size: int) -> tuple[int, ...]:
+    """Channels of the teacher that this task would train for images of this size.
+
+    Raises:
+        UserError: no network of these widths fits the images.
+    """
     widths = task.widths or default_widths(size)
     if task.teacher == "train":
         require(
@@ -161,12 +200,7 @@ def teacher_plan(task: ImageTask, splits: Splits) -> TeacherPlan:
             f"widths {' '.join(map(str, widths))} do not fit images of {size} x {size}",
             "use multiples of 8, and no more levels than the size can be halved",
         )
-    return TeacherPlan(
-        widths=widths,
-        text=task.conditions == "text",
-        updates=task.teacher_updates,
-        batch=task.teacher_batch,
-    )
+    return widths
 
 
 def curve_updates(student_updates: int) -> tuple[int, ...]:
@@ -198,7 +232,7 @@ def sampler_cost(sampler: Sampler, network: nn.Module, conditions: Conditions, *
     )
 
 
-def standing_arms(task: ImageTask, setting: Setting) -> list[Arm]:
+def standing_arms(task: JudgedTask, setting: Setting) -> list[Arm]:
     """The arms that need no distillation: the teacher, the teacher cut short, and real training images."""
     teacher = setting.teacher
     full, short, one = teacher_samplers(task, teacher)
@@ -220,7 +254,7 @@ def standing_arms(task: ImageTask, setting: Setting) -> list[Arm]:
     ]
 
 
-def teacher_samplers(task: ImageTask, teacher: Teacher) -> tuple[Sampler, Sampler, Sampler]:
+def teacher_samplers(task: JudgedTask, teacher: Teacher) -> tuple[Sampler, Sampler, Sampler]:
     """The teacher in full, with a quarter of its steps, and with one pass."""
     denoiser, autoencoder = teacher.denoiser, teacher.autoencoder
     return (
@@ -230,7 +264,7 @@ def teacher_samplers(task: ImageTask, teacher: Teacher) -> tuple[Sampler, Sample
     )
 
 
-def _teacher_metrics(task: ImageTask, setting: Setting, sampler: Sampler) -> dict[str, float]:
+def _teacher_metrics(task: JudgedTask, setting: Setting, sampler: Sampler) -> dict[str, float]:
     denoiser, table, null = setting.teacher.denoiser, setting.conditions.table, setting.teacher.denoiser.null_condition
     key = {
         "teacher": weights_hash(denoiser),
@@ -243,6 +277,7 @@ def _teacher_metrics(task: ImageTask, setting: Setting, sampler: Sampler) -> dic
         "torch": torch.__version__,
         "sampler": sampler.name,
         "guidance": task.guidance_scale,
+        **({"attributes": setting.splits.train.attributes} if setting.splits.train.attributes else {}),
         "samples": task.samples,
         "seed": task.seed,
         "data": setting.splits.train.content_hash,
@@ -259,19 +294,20 @@ def weights_hash(denoiser: Denoiser) -> str:
 
 def sample_pictures(run: Run, setting: Setting, samplers: Mapping[str, Sampler]) -> tuple[Picture, ...]:
     """A grid of each sampler's images, all from the same noise: a column a class, up to ten."""
-    classes = min(GRID_COLUMNS, setting.splits.train.classes)
-    labels = torch.arange(classes, device=setting.device).repeat(6 if classes > 1 else 60)[:60]
+    names = setting.conditions.names
+    classes = min(GRID_COLUMNS, len(names))
+    columns = torch.linspace(0, len(names) - 1, classes).round().long()  # all of them, or some from everywhere
+    labels = columns.to(setting.device).repeat(6 if classes > 1 else 60)[:60]
     pictures = []
     for i, (title, sampler) in enumerate(samplers.items()):
         images = draw_images(sampler, setting.conditions, labels, seed=setting.seed)
         path = run.picture_file(f"{i}-samples.png")
         save_grid(images, GRID_COLUMNS if classes == 1 else classes, path)
-        names = ", ".join(setting.conditions.names[:classes])
         pictures.append(
             Picture(
                 title,
                 str(path.relative_to(run.folder)),
-                f"Grid of {len(labels)} images by {title}, columns: {names}",
+                f"Grid of {len(labels)} images by {title}, columns: {', '.join(names[i] for i in columns.tolist())}",
                 f"{sampler.passes} network passes an image",
             )
         )

@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
-from diffusers import UNet2DConditionModel, UNet2DModel
+from diffusers import DDPMScheduler, UNet2DConditionModel, UNet2DModel
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
@@ -27,7 +28,7 @@ from stillhouse.diffusion.conditions import Conditions, TextEncoder, load_text_e
 from stillhouse.diffusion.denoiser import SETTINGS_FILE, Denoiser, load_denoiser, save_denoiser
 from stillhouse.diffusion.images import ImageData, captions
 from stillhouse.diffusion.losses import denoising_loss
-from stillhouse.diffusion.preconditioning import Edm
+from stillhouse.diffusion.preconditioning import Edm, Preconditioning, VariancePreserving
 
 NULL_TEXT = ""
 """The caption that means "none", as in Stable Diffusion."""
@@ -46,6 +47,8 @@ class TeacherPlan:
     """Channels of the UNet's levels, each level half the size of the one before."""
     text: bool = False
     """Conditions are captions instead of classes."""
+    prediction: Literal["edm", "epsilon"] = "edm"
+    """What the network predicts: EDM's F, or the noise, on the noise grid of Stable Diffusion."""
     updates: int = 800
     batch: int = 128
     lr: float = 2e-3
@@ -53,6 +56,11 @@ class TeacherPlan:
     null_share: float = 0.1
     """Share of training images whose condition is dropped, for guidance."""
     seed: int = 0
+
+    @property
+    def preconditioning(self) -> Preconditioning:
+        """How the network becomes a denoiser."""
+        return Edm() if self.prediction == "edm" else VariancePreserving(stable_diffusion_alphas(), "epsilon")
 
 
 @dataclass(frozen=True)
@@ -130,35 +138,70 @@ def get_teacher(
 
 def open_teacher(folder: Path, data: ImageData, device: torch.device, prediction: str | None = None) -> Teacher:
     """Load a teacher and its conditions for the labels of `data`."""
+    denoiser, autoencoder = _open_networks(folder, device, prediction)
+    _require_fit(denoiser, autoencoder, data, folder)
+    if denoiser.takes_text:
+        return _with_texts(denoiser, autoencoder, folder, captions(data))
+    conditions = class_conditions(denoiser, data, folder).to(device)
+    return Teacher(denoiser, conditions, folder, None, autoencoder, *_training(folder))
+
+
+def open_text_teacher(
+    folder: Path, texts: tuple[str, ...], device: torch.device, prediction: str | None = None
+) -> Teacher:
+    """Load a text-to-image teacher, with these texts as its conditions; no image is needed.
+
+    Raises:
+        UserError: the folder is missing, damaged, of an unknown parametrisation, or takes no text.
+    """
+    denoiser, autoencoder = _open_networks(folder, device, prediction)
+    require(
+        denoiser.takes_text,
+        f"the teacher in {folder} is not text-conditional",
+        "give a Stable-Diffusion-type folder (unet, text_encoder, tokenizer)",
+    )
+    return _with_texts(denoiser, autoencoder, folder, texts)
+
+
+def _open_networks(folder: Path, device: torch.device, prediction: str | None) -> tuple[Denoiser, Autoencoder | None]:
     denoiser = load_denoiser(folder, prediction).to(device).requires_grad_(False)
     require(
         "sigmas" not in _settings(folder),
         f"{folder} holds a few-step student, not a teacher",
         "give the folder of a diffusion model",
     )
-    autoencoder = load_autoencoder(folder)
-    if autoencoder:
-        autoencoder.model.to(device)
-    _require_fit(denoiser, autoencoder, data, folder)
-    text_encoder = load_text_encoder(folder) if denoiser.takes_text else None
-    if text_encoder:
-        *rows, null = text_encoder.embed((*captions(data), NULL_TEXT)).to(device)
-        denoiser.null_condition = null
-        conditions = Conditions(captions(data), torch.stack(rows))
-    else:
-        conditions = class_conditions(denoiser, data, folder).to(device)
-    made = read_json(folder / "training.json") if (folder / "training.json").exists() else {}
-    return Teacher(
-        denoiser, conditions, folder, text_encoder, autoencoder, made.get("seconds"), made.get("network_passes")
-    )
-
-
-def _require_fit(denoiser: Denoiser, autoencoder: Autoencoder | None, data: ImageData, folder: Path) -> None:
     require(
         denoiser.config.sample_size is not None,
         f"the teacher in {folder} does not say how large its images are (sample_size)",
         "set sample_size in its config.json",
     )
+    autoencoder = load_autoencoder(folder)
+    if autoencoder:
+        autoencoder.model.to(device)
+    return denoiser, autoencoder
+
+
+def _with_texts(denoiser: Denoiser, autoencoder: Autoencoder | None, folder: Path, texts: tuple[str, ...]) -> Teacher:
+    text_encoder, device = load_text_encoder(folder), next(denoiser.parameters()).device
+    *rows, null = text_encoder.embed((*texts, NULL_TEXT)).to(device)
+    wanted = denoiser.config.cross_attention_dim
+    require(
+        wanted == null.shape[-1],
+        f"the text encoder in {folder} gives embeddings of width {null.shape[-1]}, its network takes {wanted}",
+        "use the text encoder that the network was trained with",
+    )
+    denoiser.null_condition = null
+    conditions = Conditions(texts, torch.stack(rows))
+    return Teacher(denoiser, conditions, folder, text_encoder, autoencoder, *_training(folder))
+
+
+def _training(folder: Path) -> tuple[float | None, int | None]:
+    """Seconds and passes that a teacher trained here took."""
+    made = read_json(folder / "training.json") if (folder / "training.json").exists() else {}
+    return made.get("seconds"), made.get("network_passes")
+
+
+def _require_fit(denoiser: Denoiser, autoencoder: Autoencoder | None, data: ImageData, folder: Path) -> None:
     channels, height, width = denoiser.sample_shape
     require(
         height == width,
@@ -226,7 +269,8 @@ def train_teacher(plan: TeacherPlan, data: ImageData, run: Run, device: torch.de
     width = text_encoder.model.config.hidden_size if text_encoder else None
     unet = new_unet(plan.widths, data.channels, data.size, len(data.class_names), width)
     null = None if plan.text else torch.tensor(len(data.class_names))
-    denoiser = Denoiser(unet, Edm(), null).to(device)
+    noise_kind = plan.preconditioning
+    denoiser = Denoiser(unet, noise_kind, null).to(device)
     table = _table_maker(text_encoder, data, device)
     networks = nn.ModuleDict({"denoiser": denoiser, **({"text": text_encoder.model} if text_encoder else {})}).to(
         device
@@ -241,10 +285,10 @@ def train_teacher(plan: TeacherPlan, data: ImageData, run: Run, device: torch.de
         null_drop = torch.rand(plan.batch) < plan.null_share
         mine = slice(rank(), None, world_size())
         index, noise, level, null_drop = (t[mine].to(device) for t in (index, noise, level, null_drop))
-        sigma = (1.2 * level - 1.2).exp()
+        sigma = _training_sigmas(noise_kind, level)
         rows = torch.where(null_drop, len(data.class_names), labels[index])
         x = images[index] + sigma[:, None, None, None] * noise
-        loss = denoising_loss(denoiser(x, sigma, table()[rows]), images[index], Edm().loss_weight(sigma))
+        loss = denoising_loss(denoiser(x, sigma, table()[rows]), images[index], noise_kind.loss_weight(sigma))
         optimizer.zero_grad()
         loss.backward()
         average_gradients(networks.parameters())
@@ -267,9 +311,28 @@ def train_teacher(plan: TeacherPlan, data: ImageData, run: Run, device: torch.de
         def fill(place: Path) -> None:
             save_model(cast(Denoiser, trained), text_encoder, place, class_names=data.class_names)
             write_json(place / "training.json", made)
+            if plan.prediction == "epsilon":
+                stable_diffusion_scheduler().save_pretrained(place / "scheduler")
 
         make_folder_atomically(folder, fill)
     return Path(from_leader(str(folder)))
+
+
+def _training_sigmas(noise: Preconditioning, level: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """Noise levels from standard normal numbers: EDM's log-normal ones, or even ones on the model's own grid."""
+    if isinstance(noise, Edm):
+        return (1.2 * level - 1.2).exp()
+    return noise.sigma(torch.special.ndtr(level))
+
+
+def stable_diffusion_scheduler() -> DDPMScheduler:
+    """Stable Diffusion's noise grid (arXiv 2112.10752), for a network that predicts the noise."""
+    return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+
+
+def stable_diffusion_alphas() -> tuple[float, ...]:
+    """Products of its alphas, a number a step."""
+    return tuple(stable_diffusion_scheduler().alphas_cumprod.tolist())
 
 
 def save_model(denoiser: Denoiser, text_encoder: TextEncoder | None, folder: Path, **settings: Any) -> None:
