@@ -8,6 +8,7 @@ the teacher's images), to be asked for later.
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -26,6 +27,7 @@ ENLARGED = 4
 """Strokes are made thinner and thicker on images so many times larger: at 8 x 8 a stroke is two pixels wide."""
 
 
+@cache
 def captioned_digits() -> RawImages:
     """Digits in styles; a class is a combination of the four attributes, its name the caption."""
     plain = digits()
