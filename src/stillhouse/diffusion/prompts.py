@@ -81,16 +81,15 @@ def teacher_images(teacher: Teacher, task: JudgedTask) -> Splits:
         pixels = ((images + 1) * 127.5).round().to(torch.uint8)
         write_atomically(folder / "pixels", pixels.numpy().tobytes())
 
-    autoencoder = teacher.autoencoder
+    table, null = teacher.conditions.table, teacher.denoiser.null_condition
+    assert table is not None and null is not None
     key = (
         *names,
         weights_hash(teacher.denoiser),
-        repr(teacher.denoiser.preconditioning),
+        repr((teacher.denoiser.preconditioning, teacher.denoiser.autocast_dtype)),
         repr((sampler.name, task.guidance_scale, len(labels), torch.__version__)),
-        content_hash([p.detach().cpu().numpy().tobytes() for p in teacher.text_encoder.model.parameters()])
-        if teacher.text_encoder
-        else "",
-        autoencoder.weights() if autoencoder else b"",
+        *(content_hash([part.cpu().numpy().tobytes()]) for part in (table, null)),
+        teacher.autoencoder.weights() if teacher.autoencoder else b"",
     )
     stored = (cached_folder("teacher-images", key, make) / "pixels").read_bytes()
     pixels = torch.frombuffer(bytearray(stored), dtype=torch.uint8).view(len(labels), *image_shape(teacher))

@@ -325,7 +325,7 @@ def _training_sigmas(noise: Preconditioning, level: Float[Tensor, " batch"]) -> 
     return noise.sigma(torch.special.ndtr(level))
 
 
-def stable_diffusion_scheduler() -> DDPMScheduler:
+def stable_diffusion_scheduler() -> Any:
     """Stable Diffusion's noise grid (arXiv 2112.10752), for a network that predicts the noise."""
     return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 
