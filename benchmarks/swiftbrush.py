@@ -1,13 +1,14 @@
-"""SwiftBrush's claims, measured: python benchmarks/swiftbrush.py [--part tune|report|write|all]
+"""SwiftBrush's claims, measured: python benchmarks/swiftbrush.py [--part run|write|all]
 
 Captioned digits, one cached teacher that predicts the noise. Every arm that trains differently chooses its learning rate from the same
-two on the select split with a seed of its own; guidance scales take the rate of the arm that they are compared with. DMD2 sees
-the images, has the same teacher and the same number of network passes. Arms that were not run are left out of the result file.
+`RATES` on the select split with a seed of its own (with one rate, no arm is tuned); guidance scales take the rate of the arm that
+they are compared with. DMD2 sees the images, has the same teacher and the same number of network passes. Seeds are the outer loop:
+what was not run is left out of the result file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,14 +28,14 @@ BENCH = Bench("swiftbrush", FOLDER)
 COMMAND = "python benchmarks/swiftbrush.py"
 DATA = "captioned digits"
 
-UPDATES, BATCH, GUIDANCE = 250, 32, 2.0
+UPDATES, BATCH, GUIDANCE = 150, 32, 2.0
 TEACHER: dict[str, Any] = {"widths": (16, 32), "teacher_updates": 1200, "teacher_batch": 64}
-SHARED: dict[str, Any] = {"batch": BATCH, "samples": 1000, "teacher_steps": 10}
+SHARED: dict[str, Any] = {"batch": BATCH, "samples": 700, "teacher_steps": 8}
 PASSES = 8
 """Of a student update with guidance: image 2, target 2, fake score 2, its loss 2."""
 DMD2_PASSES = 41
 """Of DMD2 with five critic updates and a GAN: image 2, target 2, critic 1, GAN 2, critic updates 5 x 6, images for them 4."""
-RATES = (3e-4, 1e-3)
+RATES = (1e-3,)
 SEEDS = (0, 1, 2)
 
 
@@ -91,103 +92,112 @@ def run(arm: Variant, seed: int, rate: float, judged_on: str) -> Any:
 
 def rate_of(arm: Variant) -> float:
     """The arm's learning rate: best FID on the select split."""
+    if len(RATES) == 1:
+        return RATES[0]
     tuned = NAMED.get(arm.tuned_as, arm)
     return min(RATES, key=lambda rate: run(tuned, TUNING_SEED, rate, "select")["metrics"]["fid"])
 
 
-def reports(arm: Variant) -> list[Any]:
-    """The arm's reported runs, a seed each."""
-    rate = rate_of(arm)
-    return [run(arm, seed, rate, "report") for seed in SEEDS]
+def marker(arm: Variant, seed: int) -> Path:
+    """A file that is there once the arm was run with this seed."""
+    return BENCH.pieces / f"{arm.name}, {seed}, {UPDATES}.done"
 
 
-def finished(arm: Variant) -> bool:
-    """Whether all of the arm's seeds were run in this checkout."""
-    return (BENCH.pieces / f"{arm.name}.done").exists()
+def seeds_of(*arms: Variant) -> list[int]:
+    """Seeds that all of these arms were run with."""
+    return [seed for seed in SEEDS if all(marker(arm, seed).exists() for arm in arms)]
 
 
 # ---- claims
 
 
-def of(runs: Sequence[Any], metric: str) -> list[float]:
-    """A metric of each run's student."""
-    return [value["metrics"][metric] for value in runs]
+@dataclass(frozen=True)
+class Pair:
+    """SwiftBrush beside another arm, on the seeds that both have."""
+
+    other: Variant
+    base: Variant = OURS
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds."""
+        return seeds_of(self.base, self.other)
+
+    def of(self, arm: Variant, metric: str) -> list[float]:
+        """A metric of the arm's student, a number a seed."""
+        return [run(arm, seed, rate_of(arm), "report")["metrics"][metric] for seed in self.seeds]
+
+    def row(self, name: str, metric: str) -> list[float]:
+        """A metric of another row of SwiftBrush's tables."""
+        return [run(self.base, seed, rate_of(self.base), "report")["others"][name][metric] for seed in self.seeds]
+
+    def claim(self, id: str, statement: str, top: Sequence[float], bottom: Sequence[float], threshold: str,
+              note: str = "", *, difference: bool = False) -> Claim:  # fmt: skip
+        """A ratio (or difference) with its verdict; the paper's figures are of another scale, so none is beside it."""
+        found = ratio_of_means(top, bottom)
+        if difference:
+            found = mean_with_interval([a - b for a, b in zip(top, bottom, strict=True)])
+        line = f"{mean(top):.3f} against {mean(bottom):.3f}" + (f"; {note}" if note else "")
+        return made_claim(id, statement, None, found, threshold, len(top), DATA, COMMAND, line)
 
 
-def of_other(runs: Sequence[Any], arm: Callable[[str], bool], metric: str) -> list[float]:
-    """A metric of another row of each run's table."""
-    return [next(metrics for name, metrics in value["others"].items() if arm(name))[metric] for value in runs]
+TEACHER_ROW = f"teacher, Heun, {SHARED['teacher_steps']} steps"
+CHANCE_ROW = "captions dealt at random"
 
 
-def is_teacher(name: str) -> bool:
-    """Whether a row is the teacher's own."""
-    return name == f"teacher, Heun, {SHARED['teacher_steps']} steps"
-
-
-def is_chance(name: str) -> bool:
-    """Whether a row is captions dealt at random."""
-    return name == "captions dealt at random"
-
-
-def claim(id: str, statement: str, found: tuple[float, tuple[float, float]], threshold: str, note: str = "") -> Claim:
-    """A claim with its verdict; the paper's figures are of another scale, so none is put beside them."""
-    return made_claim(id, statement, None, found, threshold, len(SEEDS), DATA, COMMAND, note)
-
-
-def alignment_claims(ours: list[Any]) -> list[Claim]:
+def alignment_claims() -> list[Claim]:
     """Text alignment by the attribute classifier, against the teacher, chance, and on prompts never seen."""
-    mine, teacher = of(ours, "attribute_accuracy"), of_other(ours, is_teacher, "attribute_accuracy")
-    chance, unseen = of_other(ours, is_chance, "attribute_accuracy"), of(ours, "held_out_accuracy")
-    differences = [a - b for a, b in zip(mine, chance, strict=True)]
+    pair = Pair(OURS)
+    mine, unseen = pair.of(OURS, "attribute_accuracy"), pair.of(OURS, "held_out_accuracy")
+    of_teacher = mean(pair.row(TEACHER_ROW, "held_out_accuracy"))
     return [
-        claim("alignment-teacher", "Attribute accuracy against the teacher's", ratio_of_means(mine, teacher), ">= 0.95",
-              f"{mean(mine):.3f} against {mean(teacher):.3f}"),
-        claim("alignment-chance", "Attribute accuracy above captions dealt at random", mean_with_interval(differences), ">= 0.2",
-              f"{mean(mine):.3f} against {mean(chance):.3f}"),
-        claim("unseen-prompts", "Attribute accuracy on held-out combinations against all", ratio_of_means(unseen, mine), ">= 0.95",
-              f"{mean(unseen):.3f} against {mean(mine):.3f}; the teacher's {mean(of_other(ours, is_teacher, 'held_out_accuracy')):.3f}"),
-        claim("fid-teacher", "One step, FID against the guided teacher's 38 passes",
-              ratio_of_means(of(ours, "fid"), of_other(ours, is_teacher, "fid")), "<= 1.0",
-              f"{mean(of(ours, 'fid')):.2f} against {mean(of_other(ours, is_teacher, 'fid')):.2f}"),
+        pair.claim("alignment-teacher", "Attribute accuracy against the teacher's", mine,
+                   pair.row(TEACHER_ROW, "attribute_accuracy"), ">= 0.95"),
+        pair.claim("alignment-chance", "Attribute accuracy above captions dealt at random", mine,
+                   pair.row(CHANCE_ROW, "attribute_accuracy"), ">= 0.2", difference=True),
+        pair.claim("unseen-prompts", "Attribute accuracy on held-out combinations against all", unseen, mine, ">= 0.95",
+                   f"the teacher's {of_teacher:.3f}"),
+        pair.claim("fid-teacher", "One step, FID against the guided teacher's 30 passes", pair.of(OURS, "fid"),
+                   pair.row(TEACHER_ROW, "fid"), "<= 1.0"),
+        pair.claim("recall-teacher", "One step, recall against the guided teacher's", pair.of(OURS, "recall"),
+                   pair.row(TEACHER_ROW, "recall"), ">= 0.95"),
     ]  # fmt: skip
 
 
-def ablation_claims(ours: list[Any]) -> list[Claim]:
+def ablation_claims() -> list[Claim]:
     """Without the fake score, without re-parametrisation, and DMD2."""
     made = []
-    if finished(NAMED["no fake score (SDS)"]):
-        sds = reports(NAMED["no fake score (SDS)"])
+    sds, plain, dmd2 = (NAMED[name] for name in ("no fake score (SDS)", "no re-parametrisation", "DMD2, sees images"))
+    if (pair := Pair(sds)).seeds:
         made += [
-            claim("vsd-sds-fid", "FID against score distillation sampling's", ratio_of_means(of(ours, "fid"), of(sds, "fid")), "<= 0.9",
-                  f"{mean(of(ours, 'fid')):.2f} against {mean(of(sds, 'fid')):.2f}"),
-            claim("vsd-sds-recall", "Recall less score distillation sampling's",
-                  mean_with_interval([a - b for a, b in zip(of(ours, "recall"), of(sds, "recall"), strict=True)]), ">= 0.05",
-                  f"{mean(of(ours, 'recall')):.3f} against {mean(of(sds, 'recall')):.3f}"),
+            pair.claim("vsd-sds-fid", "FID against score distillation sampling's", pair.of(OURS, "fid"), pair.of(sds, "fid"), "<= 0.9"),
+            pair.claim("vsd-sds-recall", "Recall above score distillation sampling's", pair.of(OURS, "recall"),
+                       pair.of(sds, "recall"), ">= 0.05", difference=True),
         ]  # fmt: skip
-    if finished(NAMED["no re-parametrisation"]):
-        plain = reports(NAMED["no re-parametrisation"])
-        made.append(claim("reparametrisation", "FID with re-parametrisation against without", ratio_of_means(of(ours, "fid"), of(plain, "fid")), "<= 0.9",
-                          f"{mean(of(ours, 'fid')):.2f} against {mean(of(plain, 'fid')):.2f}"))  # fmt: skip
-    if finished(NAMED["DMD2, sees images"]):
-        dmd2 = reports(NAMED["DMD2, sees images"])
-        passes = [mean([value["cost"]["training_passes"] for value in runs]) for runs in (ours, dmd2)]
-        made.append(claim("dmd2", "FID without an image against DMD2's with images, at equal passes", ratio_of_means(of(ours, "fid"), of(dmd2, "fid")), "<= 1.5",
-                          f"{mean(of(ours, 'fid')):.2f} against {mean(of(dmd2, 'fid')):.2f}; {passes[0]:.0f} passes against {passes[1]:.0f}; "
-                          "DMD2 has prompts and images of every combination"))  # fmt: skip
+    if (pair := Pair(plain)).seeds:
+        made.append(pair.claim("reparametrisation", "FID with re-parametrisation against without", pair.of(OURS, "fid"), pair.of(plain, "fid"), "<= 0.9"))  # fmt: skip
+    if (pair := Pair(dmd2)).seeds:
+        made += [
+            pair.claim(f"dmd2-{metric}", f"{title} without an image against DMD2's with images, at equal passes",
+                       pair.of(OURS, metric), pair.of(dmd2, metric), threshold,
+                       f"{UPDATES * PASSES * BATCH} passes against {dmd2.options['student_updates'] * DMD2_PASSES * BATCH}; "
+                       "DMD2 has prompts and images of every combination")
+            for metric, title, threshold in (("fid", "FID", "<= 1.5"), ("attribute_accuracy", "Attribute accuracy", ">= 0.95"))
+        ]  # fmt: skip
     return made
 
 
-def guidance_claims(ours: list[Any]) -> list[Claim]:
+def guidance_claims() -> list[Claim]:
     """Precision up and recall down with the guidance scale."""
     low, high = NAMED["guidance 1"], NAMED["guidance 4.5"]
-    if not (finished(low) and finished(high)):
+    pair = Pair(high, low)
+    if not pair.seeds:
         return []
-    found, made = {1.0: reports(low), GUIDANCE: ours, 4.5: reports(high)}, []
-    for metric, threshold in (("precision", ">= 1.0"), ("recall", "<= 1.0"), ("attribute_accuracy", ">= 1.0")):
-        line = ", ".join(f"{mean(of(runs, metric)):.3f} at {scale:g}" for scale, runs in found.items())
-        made.append(claim(f"guidance-{metric}", f"{metric.replace('_', ' ').capitalize()} at guidance 4.5 against at 1",
-                          ratio_of_means(of(found[4.5], metric), of(found[1.0], metric)), threshold, line))  # fmt: skip
-    return made
+    return [
+        pair.claim(f"guidance-{metric}", f"{metric.replace('_', ' ').capitalize()} at guidance 4.5 against at 1", pair.of(high, metric),
+                   pair.of(low, metric), threshold, f"at {GUIDANCE:g} {mean(pair.of(OURS, metric)):.3f}")
+        for metric, threshold in (("precision", ">= 1.0"), ("recall", "<= 1.0"), ("attribute_accuracy", ">= 1.0"))
+    ]  # fmt: skip
 
 
 def mean(values: Sequence[float]) -> float:
@@ -195,39 +205,38 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def collect(arm: Variant, values: Sequence[Any]) -> None:
+def collect(arm: Variant, seed: int) -> None:
     """Put the raw numbers into the result file; the standing rows once a seed."""
-    for seed, value in zip(SEEDS, values, strict=True):
-        role: Any = "student" if arm is OURS else "baseline"
-        BENCH.arms.append(ClaimedArm(DATA, Arm(arm.name, role, value["metrics"], Cost(**value["cost"]), seed)))
-        for name, metrics in value["others"].items() if arm is OURS else ():
-            other: Any = "teacher" if is_teacher(name) else "floor" if "real" in name or is_chance(name) else "baseline"
-            BENCH.arms.append(ClaimedArm(DATA, Arm(name, other, metrics, Cost(), seed)))
+    value = run(arm, seed, rate_of(arm), "report")
+    role: Any = "student" if arm is OURS else "baseline"
+    BENCH.arms.append(ClaimedArm(DATA, Arm(arm.name, role, value["metrics"], Cost(**value["cost"]), seed)))
+    for name, metrics in value["others"].items() if arm is OURS else ():
+        other: Any = (
+            "teacher" if name == TEACHER_ROW else "floor" if "real" in name or name == CHANCE_ROW else "baseline"
+        )
+        BENCH.arms.append(ClaimedArm(DATA, Arm(name, other, metrics, Cost(), seed)))
 
 
 def write() -> None:
-    """Claims from whatever arms are finished."""
+    """Claims from whatever was run."""
     for arm in ARMS:
-        if finished(arm):
-            collect(arm, reports(arm))
-    ours = reports(OURS)
-    print(BENCH.write([*alignment_claims(ours), *ablation_claims(ours), *guidance_claims(ours)]))
+        for seed in seeds_of(arm):
+            collect(arm, seed)
+    print(BENCH.write([*alignment_claims(), *ablation_claims(), *guidance_claims()]))
 
 
-def main(part: Literal["tune", "report", "write", "all"] = "all") -> None:
+def main(part: Literal["run", "write", "all"] = "all") -> None:
     """Measure, and write the result file.
 
     Args:
-        part: tune chooses learning rates, report runs the seeds, write puts down what is there.
+        part: run measures, write puts down what is there.
     """
     torch.set_num_threads(1)
-    tuned = [arm for arm in ARMS if not arm.tuned_as]
-    print_estimate("swiftbrush", 60 * (len(tuned) * len(RATES) + len(ARMS) * len(SEEDS)), 8 + len(ARMS) * len(SEEDS))
-    for arm in tuned if part in ("tune", "all") else ():
-        rate_of(arm)
-    for arm in ARMS if part in ("report", "all") else ():
-        reports(arm)
-        (BENCH.pieces / f"{arm.name}.done").touch()
+    print_estimate("swiftbrush", 45 * len(ARMS) * len(SEEDS), len(ARMS) * len(SEEDS))
+    for seed in SEEDS if part in ("run", "all") else ():
+        for arm in ARMS:
+            run(arm, seed, rate_of(arm), "report")
+            marker(arm, seed).touch()
     if part in ("write", "all"):
         write()
 

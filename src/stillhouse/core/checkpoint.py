@@ -90,3 +90,18 @@ def _digest(tree: str, tensors: Mapping[str, torch.Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
     return digest.hexdigest()
+
+
+class TrainedWeights:
+    """Of a network, what is trained: all of it, or the adapters on a frozen one."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self.network = network
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {name: p.detach() for name, p in self.network.named_parameters() if p.requires_grad}
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor]) -> None:
+        for name, weight in self.state_dict().items():
+            weight.copy_(state_dict[name])

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from stillhouse.core.checkpoint import TrainedWeights
 from stillhouse.core.distributed import average_gradients, average_scalars, rank, world_size
 from stillhouse.core.ema import Ema
 from stillhouse.core.ledger import Ledger
@@ -138,21 +139,6 @@ class ConstantTarget:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing to restore."""
-
-
-class TrainedWeights:
-    """Of a network, what is trained: all of it, or the adapters on a frozen one."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {name: p.detach() for name, p in self.network.named_parameters() if p.requires_grad}
-
-    @torch.no_grad()
-    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
-        for name, weight in self.state_dict().items():
-            weight.copy_(state_dict[name])
 
 
 @dataclass(frozen=True)

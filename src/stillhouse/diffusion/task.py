@@ -293,11 +293,10 @@ def weights_hash(denoiser: Denoiser) -> str:
 
 
 def sample_pictures(run: Run, setting: Setting, samplers: Mapping[str, Sampler]) -> tuple[Picture, ...]:
-    """A grid of each sampler's images, all from the same noise: a column a class, up to ten."""
-    names = setting.conditions.names
-    classes = min(GRID_COLUMNS, len(names))
-    columns = torch.linspace(0, len(names) - 1, classes).round().long()  # all of them, or some from everywhere
-    labels = columns.to(setting.device).repeat(6 if classes > 1 else 60)[:60]
+    """A grid of each sampler's images, all from the same noise: see `picture_columns`."""
+    columns = picture_columns(setting)
+    names, classes = [setting.conditions.names[label] for label in columns], len(columns)
+    labels = torch.tensor(columns, device=setting.device).repeat(6 if classes > 1 else 60)[:60]
     pictures = []
     for i, (title, sampler) in enumerate(samplers.items()):
         images = draw_images(sampler, setting.conditions, labels, seed=setting.seed)
@@ -307,11 +306,18 @@ def sample_pictures(run: Run, setting: Setting, samplers: Mapping[str, Sampler])
             Picture(
                 title,
                 str(path.relative_to(run.folder)),
-                f"Grid of {len(labels)} images by {title}, columns: {', '.join(names[i] for i in columns.tolist())}",
-                f"{sampler.passes} network passes an image",
+                f"Grid of {len(labels)} images by {title}, columns: {', '.join(names)}",
+                f"{sampler.passes} network pass{'es' if sampler.passes != 1 else ''} an image",
             )
         )
     return tuple(pictures)
+
+
+def picture_columns(setting: Setting) -> list[int]:
+    """Labels of a picture's columns: all of them, or ten from everywhere."""
+    count = len(setting.conditions.names)
+    columns: list[int] = torch.linspace(0, count - 1, min(GRID_COLUMNS, count)).round().long().tolist()
+    return columns
 
 
 def metrics_of(setting: Setting) -> tuple[Metric, ...]:

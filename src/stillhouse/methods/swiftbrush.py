@@ -41,10 +41,11 @@ from tyro.conf import Positional
 
 from stillhouse.core.errors import require
 from stillhouse.core.estimate import Estimate
-from stillhouse.core.result import Arm, Cost, Result
+from stillhouse.core.result import Arm, Cost, Result, Table
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
-from stillhouse.diffusion.conditions import TEXT_WIDTH, text_conditions
+from stillhouse.diffusion.captioned_digits import CAPTIONS
+from stillhouse.diffusion.conditions import TEXT_WIDTH, new_text_encoder, text_conditions
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.generator import Generator, load_generator, sample_with
 from stillhouse.diffusion.images import load_images, split
@@ -66,7 +67,14 @@ from stillhouse.diffusion.students import (
     train_student,
     trainable_copy,
 )
-from stillhouse.diffusion.task import Setting, best_device, check_judged_task, setting_of, teacher_widths
+from stillhouse.diffusion.task import (
+    Setting,
+    best_device,
+    check_judged_task,
+    picture_columns,
+    setting_of,
+    teacher_widths,
+)
 from stillhouse.diffusion.teacher import (
     TeacherPlan,
     new_unet,
@@ -166,8 +174,10 @@ def prepare(config: Config, prompts: tuple[str, ...], run: Run) -> Setting:
     check_judged_task(config)
     if config.prompts == BUILT_IN:
         return _captioned_digits(config, run)
-    folder = _built_in_teacher(config, run) if config.teacher == "train" else Path(config.teacher)
-    device = best_device()
+    device, folder = best_device(), Path(config.teacher)
+    if config.teacher == "train":
+        require_known_words(prompts, new_text_encoder(CAPTIONS))  # before the minutes of training, not after
+        folder = _built_in_teacher(config, run)
     teacher = open_text_teacher(folder, judged_prompts(prompts), device, config.prediction)
     assert teacher.text_encoder
     require_known_words(prompts, teacher.text_encoder)
@@ -246,7 +256,26 @@ def distill(config: Config, run: Run) -> Result:
     arm = student_arm(sampler, student, setting, run, charge)
     result = image_result("swiftbrush", config, run, setting, arm, sampler)
     more = (Arm("captions dealt at random", "floor", setting.evaluator.chance(), Cost(), config.seed, CHANCE),)
-    return replace(result, arms=(*result.arms, *more), notes=notes(config, setting, prompts))
+    columns = tuple((i, setting.conditions.names[label]) for i, label in enumerate(picture_columns(setting), 1))
+    return replace(
+        result,
+        summary=f"{result.summary} {alignment(result, prompts)}",
+        arms=(*result.arms, *more),
+        tables=(Table("What the pictures show", ("Column", "Prompt"), columns),),
+        notes=notes(config, setting, prompts),
+    )
+
+
+def alignment(result: Result, prompts: Sequence[str]) -> str:
+    """How well images fit their prompts, in a sentence."""
+    student, teacher = (result.arm(role).metrics for role in ("student", "teacher"))
+    key, what = ("class_accuracy", "prompts")
+    if "attribute_accuracy" in student:
+        key, what = "attribute_accuracy", "captions' attributes"
+    return (
+        f"It saw {len(prompts)} prompts and no image; {student[key]:.0%} of the {what} are seen in its images, "
+        f"{teacher[key]:.0%} in its teacher's."
+    )
 
 
 CHANCE = "real images, each held against another's caption"
@@ -264,7 +293,7 @@ def notes(config: Config, setting: Setting, prompts: Sequence[str]) -> tuple[str
             *shared,
             f"Judged by {config.samples} generated images against {reference} held-out real ones, which neither the teacher "
             "nor the student saw; captions of all combinations, the held-out ones included.",
-            f"Attributes are read by a classifier with a head for each, trained on the teacher's images "
+            f"Attributes are read by a classifier with a head for each, trained on the images the teacher learned from "
             f"(whole captions right on {setting.features.accuracy:.3f} of held-out real images); its features are the FID's.",
         )
     return (
