@@ -83,7 +83,7 @@ def teacher_images(teacher: Teacher, task: JudgedTask) -> Splits:
 
     table, null = teacher.conditions.table, teacher.denoiser.null_condition
     assert table is not None and null is not None
-    key = (
+    key: tuple[bytes | str, ...] = (
         *names,
         weights_hash(teacher.denoiser),
         repr((teacher.denoiser.preconditioning, teacher.denoiser.autocast_dtype)),
