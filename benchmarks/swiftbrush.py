@@ -29,14 +29,16 @@ BENCH = Bench("swiftbrush", FOLDER)
 COMMAND = "python benchmarks/swiftbrush.py"
 DATA = "captioned digits"
 
-UPDATES, TUNING_UPDATES, BATCH, GUIDANCE = 120, 50, 32, 2.0
+UPDATES, TUNING_UPDATES, BATCH, GUIDANCE = 100, 40, 32, 2.0
 TEACHER: dict[str, Any] = {"widths": (16, 32), "teacher_updates": 1200, "teacher_batch": 64}
-SHARED: dict[str, Any] = {"batch": BATCH, "samples": 700, "teacher_steps": 8}
+SHARED: dict[str, Any] = {"batch": BATCH, "samples": 600, "teacher_steps": 8}
 PASSES = 8
 """Of a student update with guidance: image 2, target 2, fake score 2, its loss 2."""
 DMD2_PASSES = 41
 """Of DMD2 with five critic updates and a GAN: image 2, target 2, critic 1, GAN 2, critic updates 5 x 6, images for them 4."""
-RATES = (1e-4, 1e-3)
+RATES = (1e-5, 3e-5)
+"""For students whose output is amplified by 1 / alpha_T, of `ALPHA_T`; those without re-parametrisation are tried at as much more."""
+ALPHA_T = 0.068
 SEEDS = (0, 1, 2)
 
 
@@ -48,8 +50,8 @@ class Variant:
     options: dict[str, Any] = field(default_factory=dict)
     method: str = "swiftbrush"
     tuned_as: str = ""
-    fake_ratio: float = 10.0
-    """The fake score's learning rate over the student's."""
+    fake_ratio: float = 100.0
+    """The fake score's learning rate over that of `RATES`: adapters start from nothing, a copy of the teacher does not."""
 
     def updates(self, ours: int) -> int:
         """Student updates that take as many network passes as so many of SwiftBrush."""
@@ -61,7 +63,7 @@ ARMS = (
     OURS,
     Variant("no fake score (SDS)", {"fake_score": "none"}),
     Variant("no re-parametrisation", {"reparametrisation": "none"}),
-    Variant("DMD2, sees images", {"updates_ratio": 5}, "dmd2", "", 2.0),
+    Variant("DMD2, sees images", {"updates_ratio": 5}, "dmd2", "", 10.0),
     Variant("guidance 1", {"guidance_scale": 1.0}, tuned_as="SwiftBrush"),
     Variant("guidance 4.5", {"guidance_scale": 4.5}, tuned_as="SwiftBrush"),
 )  # fmt: skip
@@ -76,8 +78,9 @@ def teacher_path() -> Path:
 
 def options_of(arm: Variant, seed: int, rate: float, judged_on: str) -> dict[str, Any]:
     """All options of a run."""
+    plain = arm.options.get("reparametrisation") == "none"
     common = {
-        **SHARED, "seed": seed, "judged_on": judged_on, "student_lr": rate, "fake_lr": arm.fake_ratio * rate,
+        **SHARED, "seed": seed, "judged_on": judged_on, "student_lr": rate / ALPHA_T if plain else rate, "fake_lr": arm.fake_ratio * rate,
         "guidance_scale": GUIDANCE, "student_updates": arm.updates(UPDATES if judged_on == "report" else TUNING_UPDATES),
         **arm.options,
     }  # fmt: skip
