@@ -40,7 +40,6 @@ from stillhouse.diffusion.samplers import guided
 Images = Float[Tensor, "batch channels height width"]
 MatchingGradient = Callable[[Tensor, Tensor, Tensor], Tensor]
 Weighting = Callable[[Float[Tensor, " batch"]], Float[Tensor, " batch"]]
-"""A weight for each noise level."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,6 @@ class Draw:
     level: int
     """Which of the student's levels is trained in this step."""
     without_condition: bool = False
-    """Whether the fake score learns this step without conditions."""
 
     def parts(self, count: int) -> Iterator[Draw]:
         """This process's share of the batch, in `count` parts."""
