@@ -116,7 +116,17 @@ class Config(DistillationTask):
 
 
 PRESETS: Mapping[str, Config] = {
-    "laptop": Config(),
+    "laptop": Config(
+        widths=(16, 32),
+        teacher_updates=1200,
+        teacher_batch=64,
+        teacher_steps=10,
+        student_updates=400,
+        batch=32,
+        student_lr=3e-4,
+        fake_lr=3e-3,
+        samples=1000,
+    ),
     # Stable Diffusion 2.1-base and prompts of JourneyDB, as in the paper's release; three epochs of 1.4 million prompts
     "paper": Config(
         teacher="./stable-diffusion-2-1-base",
