@@ -40,7 +40,7 @@ def arms_of(graphs=400, seed=0, network="gin", **recipe):
 )
 def test_one_summary_trains_every_network_about_as_well_as_all_graphs(network, learns):
     """Networks that average over neighbours hardly see these motifs, on all graphs as on the summary."""
-    arms = arms_of(network=network, learning_rate=1e-2)
+    arms = arms_of(network=network, learning_rates=(1e-2,))
     summary = mirage.summarise(arms.split.train, Config(max_bytes=2000), arms.words)
     row = arms.on_summary(summary, 2000, 0.0)
     assert row.report > arms.full().report - 0.08
@@ -49,7 +49,7 @@ def test_one_summary_trains_every_network_about_as_well_as_all_graphs(network, l
 
 
 def test_class_labels_train_and_shuffled_classes_do_not():
-    arms = arms_of(graphs=1200, learning_rate=1e-2)
+    arms = arms_of(graphs=1200, learning_rates=(1e-2,))
     recipe = Config(labels="class", max_bytes=2000)
     assert arms.on_summary(mirage.summarise(arms.split.train, recipe, arms.words), 2000, 0.0).last > 0.7
     train = arms.split.train
@@ -128,7 +128,9 @@ def test_auc_of_two_and_of_three_classes():
 
 def test_three_classes_end_to_end():
     split = split_graphs(motif_graphs(240, 0, classes=3), 0)
-    arms = Arms(split, learn_words(split.train), Recipe("gin", 2, 32, updates=200, checks=4, learning_rate=1e-2), 2, 0)
+    arms = Arms(
+        split, learn_words(split.train), Recipe("gin", 2, 32, updates=200, checks=4, learning_rates=(1e-2,)), 2, 0
+    )
     summary = mirage.summarise(split.train, Config(), arms.words)
     assert summary.classes == 3 and arms.on_summary(summary, 0, 0.0).last > 0.65
 

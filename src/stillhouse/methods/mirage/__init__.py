@@ -70,7 +70,7 @@ PRESETS = {
         support=0.3,
         width=128,
         dropout=0.5,
-        learning_rate=1e-3,
+        learning_rates=(1e-3,),
         updates=3000,
     ),
 }
@@ -98,10 +98,10 @@ def distill(config: Config, run: Run) -> Result:
     words = words_of(config, split.train)
     summary, seconds = _summarised(config, split, words, run)
     recipe = recipe_of(config)
-    student, score, fitted = _trained(summary, split, recipe, run)
+    student, score, train_seconds = _trained(summary, split, recipe, run)
     save_student(student, run.model_folder)
     arms = Arms(split, words, recipe, config.hops, config.seed, leaf_degrees=config.gcn_exact)
-    return compared(config, run, arms, summary, score, seconds, fitted.seconds)
+    return compared(config, run, arms, summary, score, seconds, train_seconds)
 
 
 def estimate(config: Config) -> Estimate:
@@ -112,22 +112,23 @@ def estimate(config: Config) -> Estimate:
     material = mixture_summary(census, 50, 4).material()
     recipe = recipe_of(config)
     model = make_classifier(recipe, material.graph, 2)
-    optimizer = make_optimizer(model, recipe)
+    optimizer = make_optimizer(model, recipe, recipe.learning_rates[0])
     started = time.monotonic()
     for update in range(5):
         update_classifier(model, optimizer, material, update, 0)
     each = (time.monotonic() - started) / 5
     weights = 12 * sum(p.numel() for p in model.parameters())
+    updates = config.updates * len(config.learning_rates)
     compare = {"all": 12, "controls": 3, "none": 0}[config.compare]
     return Estimate(
         (
             Stage("summary", 0, 0, 2.0),
-            Stage("student", config.updates, 2 * 256 * config.updates, each * config.updates, weights),
+            Stage("student", updates, 2 * 256 * updates, each * updates, weights),
             Stage(
                 "comparison",
-                compare * config.updates,
-                2 * 256 * compare * config.updates,
-                2 * each * compare * config.updates,
+                compare * updates,
+                2 * 256 * compare * updates,
+                2 * each * compare * updates,
             ),
         )
     )
@@ -203,7 +204,7 @@ def recipe_of(config: Config) -> Recipe:
         config.width,
         config.dropout,
         config.updates,
-        config.learning_rate,
+        config.learning_rates,
         config.weight_decay,
     )
 
@@ -223,24 +224,34 @@ def _summarised(config: Config, split: Split, words: Words, run: Run) -> tuple[S
     return read_summary(file), float(taken["seconds"])
 
 
-def _trained(summary: Summary, split: Split, recipe: Recipe, run: Run) -> tuple[Student, Score, Fitted]:
-    """The network trained on the summary, at the update that is best on the select split."""
+def _trained(summary: Summary, split: Split, recipe: Recipe, run: Run) -> tuple[Student, Score, float]:
+    """The network trained on the summary, at the learning rate and update best on select; seconds of one training."""
     material = summary.material()
+    exams = summary.exam(split.select), summary.exam(split.report)
+    tried = [_trained_at(rate, material, exams, recipe, summary.classes, run) for rate in recipe.learning_rates]
+    model, best, _ = max(tried, key=lambda one: one[1].score.select)
+    best.restore(model)
+    return Student(summary, model, recipe), best.score, sum(one[2].seconds for one in tried) / len(tried)
+
+
+def _trained_at(
+    learning_rate: float, material: Material, exams: tuple[Exam, Exam], recipe: Recipe, classes: int, run: Run
+) -> tuple[GraphClassifier, BestSoFar, Fitted]:
+    """One training, a stage of its own."""
     seed_everything("classifier", run.seed)
-    model = make_classifier(recipe, material.graph, summary.classes)
-    optimizer = make_optimizer(model, recipe)
+    model = make_classifier(recipe, material.graph, classes)
+    optimizer = make_optimizer(model, recipe, learning_rate)
     best = BestSoFar()
     fitted = fit(
         _step(model, optimizer, material, run.seed),
         {"student": model, "optimizer": optimizer, "best": best},
         recipe.updates,
         run,
-        stage="student",
-        evaluate=_evaluate(model, best, summary.exam(split.select), summary.exam(split.report)),
+        stage=f"student at {learning_rate:g}",
+        evaluate=_evaluate(model, best, *exams),
         evaluate_at=recipe.due(),
     )
-    best.restore(model)
-    return Student(summary, model, recipe), best.score, fitted
+    return model, best, fitted
 
 
 def _step(
