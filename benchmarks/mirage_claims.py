@@ -23,6 +23,8 @@ COMMAND = "python benchmarks/mirage.py"
 Rows = dict[tuple[str, int, str, str], dict[str, float]]
 """(set, seed, network, arm) -> auc, auc_last, auc_select, seconds, bytes."""
 OURS = "mixtures rule, large"
+TUNED = ", two rates"
+"""End of the name of an arm that is tuned over two learning rates, as full data is."""
 TRAINED = ("mixtures", "random", "herding", "k-centre", "itemsets", "multisets", "full")
 """First words of the arms that must clear the untrained network."""
 
@@ -129,12 +131,12 @@ def evidence_shares(rows: Rows, arm: str) -> list[float]:
 
 
 def times_faster(rows: Rows) -> list[float]:
-    """DosCond's processor seconds over those of the summary of the same split."""
-    return [
-        row["seconds"] / rows[data, seed, net, OURS]["seconds"]
-        for (data, seed, net, name), row in rows.items()
-        if name.startswith("DosCond") and (data, seed, net, OURS) in rows
-    ]
+    """DosCond's processor seconds over those of the summary of the same split: geometric mean over sets, by seed."""
+    by_seed: dict[int, list[float]] = {}
+    for (data, seed, net, name), row in rows.items():
+        if name.startswith("DosCond") and (data, seed, net, OURS) in rows:
+            by_seed.setdefault(seed, []).append(row["seconds"] / rows[data, seed, net, OURS]["seconds"])
+    return [float(np.exp(np.mean(np.log(ratios)))) for ratios in by_seed.values()]
 
 
 def premise_points(arms: Sequence[ClaimedArm]) -> dict[str, tuple[float, float]]:
@@ -166,26 +168,22 @@ def _claim(
 
 def quality_claims(rows: Rows) -> list[Claim]:
     """Ratios of margins over chance, mean over sets, one value a seed."""
-    small = "mixtures rule, small"
+    small, itemsets, random = "mixtures rule, small", "itemsets, small", "random, small"
+    full, herding = "full data", "herding on counts, small"
     asked = (
-        ("margin-of-full-data", OURS, "full data", ">= 0.95", "at 8,000 bytes over full data's"),
-        ("margin-of-full-data-small", small, "full data", ">= 0.95", "at 2,000 bytes over full data's"),
-        (
-            "margin-of-full-data-class-labels",
-            "mixtures class, small",
-            "full data",
-            ">= 0.95",
-            "at 2,000 bytes, without the stored rule, over full data's",
-        ),
-        ("margin-over-random", OURS, "random, large", ">= 1.10", "over random graphs' at equal bytes (8,000)"),
-        ("margin-over-random-small", small, "random, small", ">= 1.10", "over random graphs' at equal bytes (2,000)"),
-        ("margin-over-herding-small", small, "herding on counts, small", ">= 1.10", "over herding's at 2,000 bytes"),
+        ("margin-of-full-data", OURS + TUNED, full, ">= 0.95", "at 8,000 bytes over full data's, equally tuned"),
+        ("margin-of-full-data-small", small + TUNED, full, ">= 0.95", "at 2,000 bytes over full data's, equally tuned"),
+        ("margin-of-full-data-one-rate", OURS, full, ">= 0.95", "at 8,000 bytes over full data's, only that one tuned"),
+        ("margin-of-full-data-class-labels", "mixtures class, large", full, ">= 0.95", "the same, without the rule"),
+        ("margin-over-random", OURS + TUNED, f"random, large{TUNED}", ">= 1.10", "over random graphs' at 8,000 bytes"),
+        ("margin-over-random-small", small + TUNED, random + TUNED, ">= 1.10", "over random graphs' at 2,000 bytes"),
+        ("margin-over-herding-small", small, herding, ">= 1.10", "over that of herding on tree counts at 2,000 bytes"),
         (
             "paper-arm-over-random",
-            "itemsets, small",
-            "random, small",
+            itemsets,
+            random,
             ">= 1.0",
-            "the paper's tree sets over random graphs",
+            "of the paper's tree sets over random graphs', 2,000 bytes",
         ),
     )
     found = [
@@ -197,7 +195,7 @@ def quality_claims(rows: Rows) -> list[Claim]:
         values = margin_ratios(rows, f"mixtures rule, bytes of {name}", f"{name}, 1 graph a class")
         if values:
             text = f"AUC - .5 over that of {name}, 1 graph a class, at equal bytes, GIN, mean over sets"
-            found.append(_claim(f"margin-over-{name.lower()}", text, values, ">= 1.10", "MUTAG, COX2, DHFR (one seed)"))
+            found.append(_claim(f"margin-over-{name.lower()}", text, values, ">= 1.10", "MUTAG and COX2 only"))
     return found
 
 
@@ -217,7 +215,7 @@ def other_claims(rows: Rows) -> list[Claim]:
             "Processor seconds of DosCond over those of the summary (8,000 bytes), same core",
             times_faster(rows),
             ">= 100",
-            "each set and seed is one value",
+            "geometric mean over MUTAG and COX2",
             150.0,
         ),
         (

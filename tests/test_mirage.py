@@ -19,6 +19,7 @@ from stillhouse.graphs.data import split_graphs
 from stillhouse.graphs.doscond import DosCondOptions, doscond
 from stillhouse.graphs.kidd import KiddOptions, kidd
 from stillhouse.graphs.motifs import motif_graphs
+from stillhouse.graphs.networks import find_network
 from stillhouse.graphs.pyg import from_pyg, to_pyg
 from stillhouse.graphs.skew import measure_skew
 from stillhouse.graphs.training import Recipe, auc, train_and_score
@@ -109,6 +110,26 @@ def test_two_seeds_start_from_different_weights_and_one_seed_repeats():
     assert scores[0] == scores[1] and scores[0] != scores[2]
 
 
+def test_a_users_network_in_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "near.py").write_text("def make(features, edge_features, width, layers):\n    return 7\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    assert find_network("near:make")(1, 1, 1, 1) == 7
+
+
+def test_every_learning_rate_is_tried_and_select_decides():
+    arms = arms_of(120)
+    material = arms._whole(arms.split.train)
+
+    def score(*rates):
+        recipe = dataclasses.replace(arms.recipe, updates=40, learning_rates=rates)
+        return train_and_score(material, recipe, *arms.exams, 2, 0)
+
+    still, learning = score(1e-9), score(1e-2)
+    assert still.select != learning.select
+    assert score(1e-9, 1e-2) == score(1e-2, 1e-9) == max(still, learning, key=lambda one: one.select)
+
+
 def test_controls():
     split = split_graphs(motif_graphs(300, 0), 0)
     words = learn_words(split.train)
@@ -191,6 +212,8 @@ def test_skew_tells_molecule_like_graphs_from_random_ones():
         ({"network": "symmetric-gcn"}, "--gcn-exact"),
         ({"max_bytes": 0}, "neither max_bytes"),
         ({"updates": 0}, "below 1"),
+        ({"learning_rates": ()}, "learning_rates"),
+        ({"learning_rates": (0.0, 1e-3)}, "learning_rates"),
     ],
 )
 def test_impossible_options_are_refused(options, message):
