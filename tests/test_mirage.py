@@ -247,7 +247,8 @@ def test_killed_comparison_goes_on_without_finished_arms(tmp_path, monkeypatch):
 def test_commands_make_show_and_train_on_a_summary(tmp_path, capsys):
     file = tmp_path / "s.mirage"
     commands.summarise(Config(graphs=200, max_bytes=1000), out=file)
-    assert file.stat().st_size <= 1000 and "bytes in" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert file.stat().st_size <= 1000 and "bytes in" in said.out and "trees: 160/160" in said.err
     commands.show(file, trees=2)
     shown = capsys.readouterr().out
     assert "tree 0: 0(2x 0(2x 0))" in shown and "class 1: 80 graphs" in shown

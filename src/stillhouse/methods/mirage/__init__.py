@@ -29,6 +29,7 @@ import torch
 
 from stillhouse.core.errors import UserError
 from stillhouse.core.estimate import Estimate, Stage
+from stillhouse.core.progress import Progress
 from stillhouse.core.result import Result
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
@@ -61,6 +62,9 @@ from stillhouse.methods.mirage.student import BestSoFar, Student, load_student, 
 
 __all__ = ["COMMANDS", "PRESETS", "Config", "distill", "estimate", "load", "summarise"]
 
+MOST_PER_CHUNK = 10_000
+"""Graphs whose trees are grown at a time: bounds memory, and progress is shown after each."""
+
 PRESETS = {
     "laptop": Config(),
     "paper": Config(
@@ -76,20 +80,23 @@ PRESETS = {
 }
 
 
-def summarise(graphs: GraphSet, config: Config | None = None, words: Words | None = None) -> Summary:
+def summarise(
+    graphs: GraphSet, config: Config | None = None, words: Words | None = None, *, quiet: bool = True
+) -> Summary:
     """A summary of training graphs in memory, as `config` asks.
 
     Args:
         graphs: training graphs, e.g. `from_pyg(dataset)` or `read_tu(path)`.
         config: its fields on data and training are not looked at; defaults where none is given.
         words: learned on the graphs unless given.
+        quiet: show no progress.
 
     Raises:
         UserError: an option does not fit the graphs; says how to mend it.
     """
     config = config or Config()
     learned = words or words_of(config, graphs)
-    return summary_of(config, take_census_of(config, graphs, learned))
+    return summary_of(config, take_census_of(config, graphs, learned, quiet=quiet))
 
 
 def distill(config: Config, run: Run) -> Result:
@@ -155,20 +162,22 @@ def words_of(config: Config, train: GraphSet) -> Words:
     return learn_words(train, nodes=config.node_words, edges=config.edge_words, codes=config.codes, seed=config.seed)
 
 
-def take_census_of(config: Config, train: GraphSet, words: Words) -> Census:
-    """Trees of the training graphs."""
-    per_chunk = max(1, -(-train.graphs // config.workers))
+def take_census_of(config: Config, train: GraphSet, words: Words, *, quiet: bool) -> Census:
+    """Trees of the training graphs, counted chunk by chunk."""
+    per_chunk = max(1, min(MOST_PER_CHUNK, -(-train.graphs // config.workers)))
     chunks = (train.select(range(i, min(i + per_chunk, train.graphs))) for i in range(0, train.graphs, per_chunk))
-    return take_census(
-        chunks,
-        words,
-        config.hops,
-        leaf_degrees=config.gcn_exact,
-        max_trees=config.max_trees,
-        max_graphs=config.max_graphs,
-        workers=config.workers,
-        seed=config.seed,
-    )
+    with Progress("trees", train.graphs, 0, quiet=quiet, unit="graphs") as progress:
+        return take_census(
+            chunks,
+            words,
+            config.hops,
+            leaf_degrees=config.gcn_exact,
+            max_trees=config.max_trees,
+            max_graphs=config.max_graphs,
+            workers=config.workers,
+            seed=config.seed,
+            seen=lambda graphs: progress.update(graphs, {}),
+        )
 
 
 def summary_of(config: Config, census: Census) -> Summary:
@@ -215,7 +224,7 @@ def _summarised(config: Config, split: Split, words: Words, run: Run) -> tuple[S
 
     def make() -> dict[str, float]:
         started = time.monotonic()
-        summary = summarise(split.train, config, words)
+        summary = summarise(split.train, config, words, quiet=run.quiet)
         seconds = time.monotonic() - started
         write_summary(summary, file)
         return {"seconds": seconds}

@@ -82,7 +82,7 @@ def summarise(
 
     graphs = mirage.graphs_of(config)
     started = time.monotonic()
-    made = mirage.summarise(graphs if all_graphs else split_graphs(graphs, config.seed).train, config)
+    made = mirage.summarise(graphs if all_graphs else split_graphs(graphs, config.seed).train, config, quiet=False)
     size = write_summary(made, out)
     print(f"{out}: {size:,} bytes in {time.monotonic() - started:.1f} s")
     print("\n".join(_described(made)))
