@@ -194,10 +194,14 @@ def quality_claims(rows: Rows) -> list[Claim]:
         if margin_ratios(rows, top, bottom)
     ]
     for name in ("DosCond", "KIDD"):
-        values = margin_ratios(rows, f"mixtures rule, bytes of {name}", f"{name}, 1 graph a class")
+        values = [
+            rows[d, s, n, f"mixtures rule, bytes of {name}"]["auc"] - 0.5 - 1.1 * (row["auc"] - 0.5)
+            for (d, s, n, arm), row in rows.items()
+            if arm == f"{name}, 1 graph a class" and (d, s, n, f"mixtures rule, bytes of {name}") in rows
+        ]
         if values:
-            text = f"AUC - .5 over that of {name}, 1 graph a class, at equal bytes, GIN, mean over sets"
-            found.append(_claim(f"margin-over-{name.lower()}", text, values, ">= 1.10", "small sets only"))
+            text = f"AUC - .5 less 1.10 times that of {name}, 1 graph a class, at equal bytes, GIN"
+            found.append(_claim(f"margin-over-{name.lower()}", text, values, ">= 0.0", "each set and seed is a value"))
     return found
 
 
