@@ -34,6 +34,7 @@ from stillhouse.diffusion.losses import (
     matching_gradient,
     stop_gradient_loss,
 )
+from stillhouse.diffusion.pairs import Regression
 from stillhouse.diffusion.samplers import guided
 
 Images = Float[Tensor, "batch channels height width"]
@@ -172,6 +173,8 @@ class Draw:
     noises: Float[Tensor, "batch uses channels height width"]
     level: int
     """Which of the student's levels is trained in this step."""
+    pairs: Int[Tensor, " batch"] | None = None
+    """Which of the teacher's pairs the regression uses."""
 
     def parts(self, count: int) -> Iterator[Draw]:
         """This process's share of the batch, in `count` parts."""
@@ -201,6 +204,7 @@ class ScoreDistillation:
         data: real images (may be None for image-free distillation) and the labels to draw.
         recipe: the numbers.
         discriminator: for the GAN loss; needs real images.
+        regression: of a one-step student on the teacher's noise-image pairs, beside the matching loss.
     """
 
     def __init__(
@@ -212,7 +216,9 @@ class ScoreDistillation:
         data: RealImages,
         recipe: Recipe,
         discriminator: Discriminator | None = None,
+        regression: Regression | None = None,
     ) -> None:
+        self.regression = regression
         self.student, self.target, self.fake_score = student, target, fake_score
         self.conditions, self.data, self.recipe, self.discriminator = conditions, data, recipe, discriminator
         self.ema = Ema(student, recipe.ema_decay)
@@ -276,6 +282,7 @@ class ScoreDistillation:
             positions=positions.to(device),
             noises=noises.to(device),
             level=int(torch.randint(len(recipe.sigmas), ())),
+            pairs=self.regression.draw(batch) if self.regression else None,
         )
 
     def generate(self, part: Draw) -> Images:
@@ -319,6 +326,8 @@ class ScoreDistillation:
             share = len(x) / size
             x.backward(share * self._image_gradient(x.detach().requires_grad_(), part, share, losses))
             generated.append(x.detach())
+            if self.regression:
+                self._regress(self.regression, part, share, losses)
         losses["student_gradient"] = self._take_step(i, self.student_optimizer)
         self.ema.update()
         self.ledger.add("student_updates")
@@ -357,6 +366,14 @@ class ScoreDistillation:
             gradient = recipe.matching_gradient(x, fake, real)
             _add(losses, "score_gap", share * float((fake - real).abs().mean()))
         return stop_gradient_loss(x, gradient)
+
+    def _regress(self, regression: Regression, part: Draw, share: float, losses: dict[str, float]) -> None:
+        """Add the gradient of weight L_reg on this part's pairs."""
+        assert part.pairs is not None
+        loss = regression.loss(self.student, self.recipe.sigmas[0], self.conditions, part.pairs)
+        self._count(2 * len(part.pairs))
+        (share * regression.weight * loss).backward()
+        _add(losses, "regression", share * loss.item())
 
     # ---- the critic's turn
 
