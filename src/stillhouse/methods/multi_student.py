@@ -38,7 +38,7 @@ from tyro.conf import Positional
 
 from stillhouse.core.distributed import from_leader, world_size
 from stillhouse.core.errors import UserError, require
-from stillhouse.core.estimate import Estimate
+from stillhouse.core.estimate import Estimate, Stage
 from stillhouse.core.files import make_folder_atomically, read_json, write_json
 from stillhouse.core.options import from_plain
 from stillhouse.core.result import Curve, Result, Table
@@ -385,10 +385,15 @@ def estimate(config: Config) -> Estimate:
     """Passes, checkpoints and seconds of a run, all students one after the other."""
     check(config)
     matching = config.score_matching_updates * config.students if config.student_widths else 0
-    making = Before("pairs", -(-config.pairs // config.batch), 2 * config.teacher_steps - 1)
-    before = [*([making] if config.pairs else []), *([Before("score-matching", matching, 3)] if matching else [])]
+    before = [Before("score-matching", matching, 3)] if matching else []
     task = replace(config, student_updates=config.student_updates + config.adversarial_updates)
-    return plan_distillation(task, gan=config.adversarial_updates > 0, before=before, students=config.students)
+    plan = plan_distillation(task, gan=config.adversarial_updates > 0, before=before, students=config.students)
+    if not config.pairs:
+        return plan
+    evaluation = plan.stages[-1]  # forward passes only, as the pairs are
+    passes = config.pairs * (2 * config.teacher_steps - 1) * (1 if config.guidance_scale == 1 else 2)
+    pairs = Stage("pairs", 0, passes, passes * evaluation.seconds / evaluation.network_passes)
+    return Estimate((pairs, *plan.stages))
 
 
 def load(folder: Path) -> Generator:
