@@ -111,6 +111,22 @@ def test_renamed_weights_are_refused_not_ignored(path):
         load_node(folder, 2, teacher)
 
 
+def test_a_bad_node_stops_the_walk_before_it_begins(path):
+    """Not after hours, when the walk arrives there."""
+    folder = path[2]
+    node_file(folder, 1).write_bytes(b"")
+    with pytest.raises(UserError, match=r"node-001.* cannot be read"):
+        walk(path)
+
+
+def test_a_node_that_is_not_finite_is_refused(path):
+    teacher, nodes, folder = path
+    next(nodes[1].parameters()).data.fill_(float("nan"))
+    save_node(folder, 2, nodes[1], teacher)
+    with pytest.raises(UserError, match="not finite"):
+        load_node(folder, 2, teacher)
+
+
 # ---- the walk
 
 

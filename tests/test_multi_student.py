@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -18,7 +19,7 @@ from stillhouse.core.seeding import seed_everything
 from stillhouse.diffusion.conditions import Conditions
 from stillhouse.diffusion.denoiser import Denoiser, load_denoiser
 from stillhouse.diffusion.preconditioning import Edm
-from stillhouse.diffusion.router import RoutedDenoiser, divide, label_embeddings
+from stillhouse.diffusion.router import ROUTER, RoutedDenoiser, divide, label_embeddings
 from stillhouse.diffusion.score_distillation import RealImages
 from stillhouse.diffusion.students import student_sigmas
 from stillhouse.diffusion.task import prepare
@@ -317,3 +318,50 @@ def test_one_student_takes_the_steps_of_dmd2(tmp_path):
         (one.ema.average, two.ema.average),
     ):
         assert all(a.equal(b) for a, b in zip(left.parameters(), right.parameters(), strict=True))
+
+
+# ---- damaged folders
+
+
+@pytest.mark.parametrize(
+    ("router", "message"),
+    [
+        ({"parts": [[0, 1, 2, 3, 4], [5, 6, 7, 8, 99]]}, "does not divide its 10 labels"),
+        ({"parts": [[0, 1, 2, 3, 4], [4, 5, 6, 7, 8]]}, "does not divide its 10 labels"),
+        ({"parts": [[0, 1, 2, 3, 4], [5, 6, 7, 8]]}, "does not divide its 10 labels"),
+        ({"parts": [["a"], ["b"]]}, "is not a router"),
+        ({"parts": None}, "is not a router"),
+        ({"sigmas": ["much"]}, "is not a router"),
+    ],
+)
+def test_a_router_that_does_not_divide_all_labels_is_refused(straight, tmp_path, router, message):
+    known = json.loads((straight.model_folder / ROUTER).read_text())
+    (tmp_path / ROUTER).write_text(json.dumps({**known, **router}))
+    with pytest.raises(UserError, match=message):
+        multi_student.load(tmp_path)
+
+
+def copy_unfinished(run, folder):
+    shutil.copytree(run.folder, folder)
+    (folder / "result.json").unlink()
+    return folder
+
+
+@pytest.mark.parametrize("lost", ["model", "."])
+def test_a_student_that_was_lost_is_trained_again_alone(straight, tmp_path, lost):
+    folder = copy_unfinished(straight, tmp_path / "run")
+    shutil.rmtree(folder / "parts" / "1" / lost)
+    kept = (folder / "parts" / "0" / "done.json").stat().st_mtime_ns
+    stillhouse.resume(folder, quiet=True)
+    assert (folder / "parts" / "0" / "done.json").stat().st_mtime_ns == kept
+    name = f"student-1/{WEIGHTS}"
+    assert same_files(folder / "model" / name, straight.model_folder / name)
+
+
+@pytest.mark.parametrize("lost", ["images/000000000.safetensors", "metrics.jsonl", "done.json"])
+def test_a_damaged_part_is_named_with_what_to_do(straight, tmp_path, lost):
+    folder = copy_unfinished(straight, tmp_path / "run")
+    part = folder / "parts" / "0"
+    (part / lost).write_text('{"hours": 2}' if lost == "done.json" else "")
+    with pytest.raises(UserError, match=r"parts/0.* remove .*parts/0 and resume"):
+        stillhouse.resume(folder, quiet=True)

@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load as tensors_of
 from tyro.conf import Positional
 
 from stillhouse.core.distributed import from_leader, world_size
@@ -41,7 +40,7 @@ from stillhouse.core.errors import UserError, require
 from stillhouse.core.estimate import Estimate, Stage
 from stillhouse.core.files import make_folder_atomically, read_json, write_json
 from stillhouse.core.options import from_plain
-from stillhouse.core.result import Curve, Result, Table
+from stillhouse.core.result import Result, Table
 from stillhouse.core.run import Run, open_part
 from stillhouse.core.seeding import seed_everything
 from stillhouse.diffusion.autoencoder import load_autoencoder
@@ -49,9 +48,9 @@ from stillhouse.diffusion.conditions import load_text_encoder
 from stillhouse.diffusion.denoiser import Denoiser, load_denoiser, save_denoiser
 from stillhouse.diffusion.generator import Generator, sample_with
 from stillhouse.diffusion.pairs import Regression, teacher_pairs
-from stillhouse.diffusion.part_images import assemble, draw_part, images_file, keep_images
+from stillhouse.diffusion.part_images import assembled_curves, draw_part, keep_images, mend_of
 from stillhouse.diffusion.planning import Before, plan_distillation
-from stillhouse.diffusion.router import Parts, RoutedDenoiser, divide, label_embeddings
+from stillhouse.diffusion.router import ROUTER, Parts, RoutedDenoiser, divide, label_embeddings, read_router
 from stillhouse.diffusion.score_distillation import ConstantTarget, RealImages, ScoreDistillation
 from stillhouse.diffusion.score_matching import match_teacher
 from stillhouse.diffusion.students import (
@@ -67,11 +66,10 @@ from stillhouse.diffusion.students import (
     train_student,
     trainable_copy,
 )
-from stillhouse.diffusion.task import AXES, CURVE_METRICS, Setting, prepare, weights_hash
+from stillhouse.diffusion.task import Setting, prepare, weights_hash
 
 DONE = "done.json"
 """In a student's part of the run: what it cost. There only when its network is."""
-ROUTER = "router.json"
 SHARED_PARTS = ("vae", "scheduler")
 
 
@@ -135,7 +133,7 @@ def parts_of(config: Config, setting: Setting) -> Parts:
 
 def train_part(config: Config, setting: Setting, number: int, part: Run) -> None:
     """All stages of student `number`, in its own part of the run; nothing if it is done."""
-    if (part.folder / DONE).exists():
+    if is_done(part.folder):
         return
     labels = parts_of(config, setting)[number]
     data, sigmas = setting.real_images().of_labels(labels), student_sigmas(config, setting.teacher.denoiser)
@@ -238,11 +236,12 @@ def distill(config: Config, run: Run) -> Result:
     make_folder_atomically(run.model_folder, lambda place: put_together(place, run, setting, parts, sigmas))
     routed = RoutedDenoiser(part_networks(run, setting, config), parts, setting.conditions.table).to(setting.device)
     sampler = setting.student_sampler(routed.eval().requires_grad_(False), sigmas)
-    charges = [Charge(**read_json(part_folder(run, number) / DONE)) for number in range(config.students)]
+    charges = [charge_of(part_folder(run, number)) for number in range(config.students)]
     shared = pairs_charge(config, setting)
     note = f"{config.students} students; costs of training are those of all of them"
     arm = student_arm(sampler, routed, setting, run, sum(charges, shared), note)
-    curves = routed_curves(run, setting, parts, arm.name, shared)
+    folders = [part_folder(run, number) for number in range(config.students)]
+    curves = assembled_curves(folders, setting, parts, arm.name, shared.passes)
     result = image_result("multi_student", config, run, setting, arm, sampler, curves=curves)
     return replace(result, tables=(students_table(setting, parts, charges, routed),), notes=(*result.notes, NOTE))
 
@@ -258,6 +257,23 @@ def part_folder(run: Run, number: int) -> Path:
     return run.folder / "parts" / str(number)
 
 
+def is_done(part: Path) -> bool:
+    """Whether a student is trained and its network there."""
+    return (part / DONE).exists() and (part / "model").is_dir()
+
+
+def charge_of(part: Path) -> Charge:
+    """What a student cost.
+
+    Raises:
+        UserError: its record is damaged.
+    """
+    try:
+        return Charge(**read_json(part / DONE))
+    except (TypeError, UserError) as error:
+        raise UserError(f"{part / DONE} does not say what the student cost", mend_of(part)) from error
+
+
 def train_missing(config: Config, setting: Setting, run: Run) -> None:
     """Train one student after the other, passing over those that fail or that other processes work on.
 
@@ -267,7 +283,7 @@ def train_missing(config: Config, setting: Setting, run: Run) -> None:
     troubles: dict[int, UserError] = {}
     for number in range(config.students):
         # one process decides for all of its group, since a student may be finished elsewhere at any moment
-        if from_leader("done" if (part_folder(run, number) / DONE).exists() else ""):
+        if from_leader("done" if is_done(part_folder(run, number)) else ""):
             continue
         trouble = train_alone(config, setting, run, number)
         if trouble:
@@ -321,28 +337,6 @@ def put_together(place: Path, run: Run, setting: Setting, parts: Parts, sigmas: 
         if (setting.teacher.folder / shared).is_dir():
             shutil.copytree(setting.teacher.folder / shared, place / shared)
     write_json(place / ROUTER, {"parts": parts, "class_names": setting.conditions.names, "sigmas": sigmas})
-
-
-def routed_curves(run: Run, setting: Setting, parts: Parts, arm: str, shared: Charge) -> tuple[Curve, ...]:
-    """Metrics of the students' images put together, at the updates that all of them have reached; `shared` is charged."""
-    folders = [part_folder(run, number) for number in range(len(parts))]
-    points = []
-    for file in sorted((folders[0] / "images").glob("*.safetensors")):
-        updates = int(file.stem)
-        images = assemble(setting, parts, [tensors_of(images_file(f, updates).read_bytes())["images"] for f in folders])
-        passes = shared.passes + sum(passes_at(f, updates) for f in folders)
-        position = {"student_updates": updates, "network_passes": passes}
-        points.append({**position, **setting.evaluator(images, setting.labels.cpu())})
-    return tuple(
-        Curve(arm, metric, tuple({**{axis: p[axis] for axis in AXES}, "value": p[metric]} for p in points))
-        for metric in CURVE_METRICS
-    )
-
-
-def passes_at(part: Path, updates: int) -> int:
-    """Passes that a student had taken at a point of its curve."""
-    with Run.open(part, quiet=True) as opened:
-        return int(opened.records(student_updates=updates)[0]["network_passes"])
 
 
 def students_table(setting: Setting, parts: Parts, charges: list[Charge], routed: RoutedDenoiser) -> Table:
@@ -402,9 +396,7 @@ def load(folder: Path) -> Generator:
     Raises:
         UserError: the folder is missing or damaged.
     """
-    settings = read_json(folder / ROUTER)
-    parts = tuple(tuple(part) for part in settings["parts"])
-    names, sigmas = tuple(settings["class_names"]), tuple(settings["sigmas"])
+    parts, names, sigmas = read_router(folder / ROUTER)
     students = [load_denoiser(folder / f"student-{number}") for number in range(len(parts))]
     text_encoder = load_text_encoder(folder) if students[0].takes_text else None
     with torch.no_grad():
