@@ -23,7 +23,7 @@ from stillhouse.diffusion.degradation import (
 from stillhouse.diffusion.denoiser import Denoiser, load_denoiser, save_denoiser
 from stillhouse.diffusion.losses import denoising_loss
 from stillhouse.diffusion.preconditioning import Edm
-from stillhouse.diffusion.score_distillation import ConstantTarget, RealImages, Recipe, ScoreDistillation
+from stillhouse.diffusion.score_distillation import Cadence, ConstantTarget, RealImages, Recipe, ScoreDistillation
 from stillhouse.diffusion.score_matching import matching_step, narrower
 from stillhouse.methods import disback
 from test_diffusion import tiny_unet
@@ -173,6 +173,24 @@ def test_adaptive_walk_ends_even_if_the_gap_always_falls(path):
         target.after_student_update(gap)
         gap *= 0.5
     assert target.position == 0
+
+
+def test_no_gradient_reaches_a_node_or_the_teacher(path):
+    """Even if the teacher's weights asked for one."""
+    teacher, nodes, _ = path
+    teacher.requires_grad_(True)
+    target = walk(path, switch_updates=1)
+    conditions, data = Conditions(("a", "b", "c"), torch.arange(3)), RealImages(None, torch.arange(12) % 3)
+    student, fake = (copy.deepcopy(nodes[2]).requires_grad_(True) for _ in range(2))
+    engine = ScoreDistillation(student, target, fake, conditions, data, Recipe(batch=4, cadence=Cadence(1, 1)))
+    before, moved = copy.deepcopy(teacher), copy.deepcopy(student)
+    for i in range(4):
+        seed_everything(0, "steps", i)
+        engine.step(i)
+        assert all(p.grad is None for network in (teacher, target.node) for p in network.parameters())
+    assert target.position == 0
+    assert same_weights(teacher, before)
+    assert not same_weights(student, moved)
 
 
 def test_position_survives_a_kill(path):
