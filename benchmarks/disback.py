@@ -17,10 +17,13 @@ import matplotlib
 import torch
 import tyro
 from matplotlib.figure import Figure
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 
-from disback_grid import REGIMES, Regime, grid_arm, grid_floor, grid_teacher
+from disback_grid import REGIMES, PlaneDenoiser, Regime, grid_arm, grid_floor, grid_teacher
 from image_arms import TUNING_SEED, ImageArm, ImageArms, at, made_claim, mean
 from stillhouse.core.evidence import Bench, Claim, ClaimedArm, print_estimate, ratio_of_means
+from stillhouse.core.files import write_atomically
 from stillhouse.core.result import Arm, Cost
 
 FOLDER = Path(__file__).resolve().parent
@@ -71,14 +74,14 @@ def grid_run(name: str, regime: Regime, rate: float, seed: int) -> Any:
     return BENCH.piece(key, lambda: grid_arm(saved_grid_teacher(), **options, regime=regime, rate=rate, seed=seed))
 
 
-def saved_grid_teacher() -> Any:
-    """The grid's teacher, trained once in this process."""
-    if not TEACHER:
-        TEACHER.append(grid_teacher())
-    return TEACHER[0]
-
-
-TEACHER: list[Any] = []
+def saved_grid_teacher() -> PlaneDenoiser:
+    """The grid's teacher, trained once."""
+    file = BENCH.pieces / "grid-teacher.safetensors"
+    if not file.exists():
+        write_atomically(file, safetensors_bytes(grid_teacher().state_dict()))
+    teacher = PlaneDenoiser().eval().requires_grad_(False)
+    teacher.load_state_dict(load_file(file))
+    return teacher
 
 
 def halfway(run: Any) -> float:
@@ -287,7 +290,7 @@ def main(part: Literal["grid", "digits", "narrow", "mnist", "write", "all"] = "a
     chosen = [name for name in IMAGES if part in (name, "all")]
     grid = len(PATHS) * len(REGIMES) * (len(GRID_SEEDS) + len(GRID_RATES)) * (part in ("grid", "all"))
     images = sum(len(PATHS) * (len(IMAGE_SEEDS[p]) + len(IMAGE_RATES[p]) * (len(IMAGE_RATES[p]) > 1)) for p in chosen)
-    print_estimate("disback", 10 * grid + 40 * images, grid + images)
+    print_estimate("disback", 4 * grid + 40 * images, grid + images)
     if part in ("grid", "all"):
         measure_grid()
     for name in chosen:

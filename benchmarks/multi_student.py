@@ -1,7 +1,7 @@
-"""Multi-Student Distillation's claims, measured: python benchmarks/multi_student.py [--part full|small|partitions|write|all]
+"""Multi-Student Distillation's claims, measured: python benchmarks/multi_student.py [--part plane|full|small|partitions|write|all]
 
 Four students against one at equal total and at equal per-student batch, small students with and without score matching,
-and the partitions, on digits. All arms share teacher, seeds, updates and the same learning rates to choose from;
+and the partitions, on 64 Gaussians in the plane and on digits. All arms share teacher, seeds, updates and the same learning rates to choose from;
 partitions and numbers of students take the rate of the arm with one student, which favours that arm. An arm "by matching
 alone" is its adversarial run at the end of the first stage. Pieces that were not run are left out of the result file,
 which `--part write` makes from those on disk.
@@ -10,16 +10,21 @@ which `--part write` makes from those on disk.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import matplotlib
 import torch
 import tyro
 from matplotlib.figure import Figure
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 
-from image_arms import ImageArm, ImageArms, mean
-from stillhouse.core.evidence import Bench, Claim, ClaimedArm, print_estimate
+from image_arms import TUNING_SEED, ImageArm, ImageArms, made_claim, mean
+from multi_student_plane import ClassDenoiser, PlaneArm, plane_floor, plane_run, plane_teacher
+from stillhouse.core.evidence import Bench, Claim, ClaimedArm, print_estimate, ratio_of_means
+from stillhouse.core.files import write_atomically
 from stillhouse.core.result import Arm, Cost
 
 FOLDER = Path(__file__).resolve().parent
@@ -76,6 +81,132 @@ CLAIMS: tuple[tuple[str, str, float | None, str, str], ...] = (
     ("k-means", "k-means parts against consecutive ones, FID", 1.01, "4 students, k-means", FOUR),
     ("random", "consecutive parts against random ones, FID", None, FOUR, "4 students, random"),
 )  # fmt: skip
+
+
+# ---- the plane
+
+PLANE = "64 Gaussians in 16 classes"
+PLANE_SMALL: dict[str, Any] = {"width": 24, "score_matching": 300}
+PLANE_ARMS: dict[str, PlaneArm] = {
+    ONE: PlaneArm(adversarial=60),
+    FOUR: PlaneArm(students=4, adversarial=60),
+    QUARTER: PlaneArm(students=4, batch=32, adversarial=60),
+    "1 small": PlaneArm(**PLANE_SMALL),
+    "4 small": PlaneArm(students=4, **PLANE_SMALL),
+    "4 small, batch / 4": PlaneArm(students=4, batch=32, **PLANE_SMALL),
+    "4 small, no score matching": PlaneArm(students=4, **{**PLANE_SMALL, "score_matching": 0}),
+    "4 small, random": PlaneArm(students=4, partition="random", **PLANE_SMALL),
+    "4 small, k-means": PlaneArm(students=4, partition="kmeans", **PLANE_SMALL),
+    "4 students, random": PlaneArm(students=4, partition="random"),
+    "4 students, k-means": PlaneArm(students=4, partition="kmeans"),
+}
+PLANE_RATES = (5e-4, 1e-3, 2e-3)
+PLANE_SEEDS = (0, 1, 2, 3, 4)
+
+
+def plane_key(name: str, rate: float, seed: int) -> dict[str, Any]:
+    """What a run in the plane depends on."""
+    return {"part": "plane", **asdict(PLANE_ARMS[name]), "rate": rate, "seed": seed}
+
+
+def measure_plane() -> None:
+    """All runs in the plane, seed by seed; rates are chosen on a seed of their own for one student, large and small."""
+    file = BENCH.pieces / "plane-teacher.safetensors"
+    if not file.exists():
+        write_atomically(file, safetensors_bytes(plane_teacher().state_dict()))
+    teacher = ClassDenoiser().eval().requires_grad_(False)
+    teacher.load_state_dict(load_file(file))
+
+    def run(name: str, rate: float, seed: int) -> Any:
+        return BENCH.piece(plane_key(name, rate, seed), lambda: plane_run(teacher, PLANE_ARMS[name], rate, seed))
+
+    for name in (ONE, "1 small"):
+        print(
+            f"plane {name}: {[round(run(name, r, TUNING_SEED)['matching']['w2'], 4) for r in PLANE_RATES]} at {PLANE_RATES}"
+        )
+    for seed in PLANE_SEEDS:
+        for name in PLANE_ARMS:
+            found = run(name, cast(float, plane_rate(name)), seed)
+            print(
+                f"plane seed {seed} {name}: { ({k: round(v['w2'], 4) for k, v in found.items() if isinstance(v, dict)}) }",
+                flush=True,
+            )
+
+
+def plane_rate(name: str) -> float | None:
+    """The rate of an arm: that of one student of its size."""
+    tuned = "1 small" if "small" in name else ONE
+    found = {rate: BENCH.kept(plane_key(tuned, rate, TUNING_SEED)) for rate in PLANE_RATES}
+    if None in found.values():
+        return None
+    return min(PLANE_RATES, key=lambda rate: found[rate]["matching"]["w2"])
+
+
+def finished_plane() -> dict[str, dict[int, Any]]:
+    """The runs in the plane that are on disk, those with an adversarial stage once more after it."""
+    found: dict[str, dict[int, Any]] = {}
+    for name in PLANE_ARMS:
+        rate = plane_rate(name)
+        runs = {seed: rate and BENCH.kept(plane_key(name, rate, seed)) for seed in PLANE_SEEDS}
+        for stage, end in (("matching", ""), ("adversarial", ", adversarial")):
+            at_end = {s: {**run, **run[stage]} for s, run in runs.items() if run and stage in run}
+            if at_end:
+                found[name + end] = at_end
+    return found
+
+
+PLANE_CLAIMS: tuple[tuple[str, str, float | None, str, str], ...] = (
+    ("four-against-one", "4 students against 1 at equal batch of each student", 0.90, FOUR, ONE),
+    ("equal-total-batch", "4 students against 1 at equal total batch", 0.97, QUARTER, ONE),
+    ("adversarial", "4 students against 1 after the adversarial stage, equal batch of each", 0.94, f"{FOUR}, adversarial", f"{ONE}, adversarial"),
+    ("adversarial-total", "4 students against 1 after the adversarial stage, equal total batch", None, f"{QUARTER}, adversarial", f"{ONE}, adversarial"),
+    ("score-matching", "4 small students with score matching against without", 0.25, "4 small", "4 small, no score matching"),
+    ("four-small", "4 small students against 1 small at equal batch of each", None, "4 small", "1 small"),
+    ("four-small-total", "4 small students against 1 small at equal total batch", None, "4 small, batch / 4", "1 small"),
+    ("four-small-one-large", "4 small students against 1 of the teacher's size at equal batch of each", None, "4 small", ONE),
+    ("k-means", "k-means parts against consecutive ones", 1.01, "4 students, k-means", FOUR),
+    ("random", "consecutive parts against random ones", None, FOUR, "4 students, random"),
+    ("small-random", "consecutive parts against random ones, small students", None, "4 small", "4 small, random"),
+)  # fmt: skip
+
+
+def plane_claims(found: Mapping[str, Mapping[int, Any]]) -> list[Claim]:
+    """Ratios of W2 over the seeds that both arms have."""
+    made, command = [], f"{COMMAND} --part plane"
+    floor = mean([plane_floor(seed) for seed in PLANE_SEEDS])
+    for id, statement, paper, top, bottom in PLANE_CLAIMS:
+        seeds = sorted(found.get(top, {}).keys() & found.get(bottom, {}).keys())
+        if len(seeds) < 2:
+            continue
+        above, below = ([found[name][s]["w2"] for s in seeds] for name in (top, bottom))
+        passes = found[top][seeds[0]]["passes"] / found[bottom][seeds[0]]["passes"]
+        note = (
+            f"W2 {mean(above):.4f} against {mean(below):.4f}, floor {floor:.4f}; {passes:.2f} times the training passes"
+        )
+        made.append(
+            made_claim(
+                f"{id}-plane",
+                f"{statement}, W2",
+                paper,
+                ratio_of_means(above, below),
+                "<= 1.0",
+                len(seeds),
+                PLANE,
+                command,
+                note,
+            )
+        )
+    for name, runs in found.items():
+        for seed, run in runs.items():
+            cost = Cost(parameters=run["parameters"], network_passes=1, training_passes=run["passes"])
+            role: Any = "baseline" if name.startswith("1 ") else "student"
+            BENCH.arms.append(ClaimedArm(PLANE, Arm(name, role, {"w2": run["w2"]}, cost, seed)))
+    if found:
+        BENCH.arms.append(ClaimedArm(PLANE, Arm("class against class", "floor", {"w2": floor}, Cost())))
+    return made
+
+
+# ---- images
 
 
 def family(part: str) -> ImageArms:
@@ -171,48 +302,72 @@ def frontier_rows(found: Mapping[str, Mapping[int, Any]]) -> list[dict[str, Any]
         memory = costs[0]["parameters"]
         students = STUDENTS.get(name) or STUDENTS[f"{name}, adversarial"]
         rows.append({
-            "name": name, "fid": [run["metrics"]["fid"] for run in runs.values()], "latency": latency, "memory": memory,
+            "name": name, "quality": [run["metrics"]["fid"] for run in runs.values()], "latency": latency, "memory": memory,
             "used": memory / students, "passes": costs[0]["training_passes"],
         })  # fmt: skip
     return rows
 
 
-def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """FID against latency, size, memory and training cost, an arm a number."""
+def plot(
+    rows: Sequence[Mapping[str, Any]], panels: Sequence[tuple[str, str]], metric: str, path: Path
+) -> None:  # fmt: skip
+    """The metric against latency, size, memory and training cost, an arm a number."""
     matplotlib.rcParams["svg.hashsalt"] = "stillhouse"
-    figure = Figure(figsize=(9.5, 8.2), layout="constrained")
-    panels = figure.subplots(2, 2, sharey=True).flatten()
-    for panel, (key, title) in zip(panels, PANELS, strict=True):
+    figure = Figure(figsize=(9.5, 4.1 * -(-len(panels) // 2)), layout="constrained")
+    axes = figure.subplots(-(-len(panels) // 2), 2, sharey=True).flatten()
+    for axis, (key, title) in zip(axes, panels, strict=False):
         for number, row in enumerate(rows, 1):
-            fid = mean(row["fid"])
-            small = "small" in row["name"]
-            panel.errorbar(row[key], fid, [[fid - min(row["fid"])], [max(row["fid"]) - fid]],
-                           fmt="s" if small else "o", color="C1" if small else "C0", markersize=4, linewidth=0.8)  # fmt: skip
-            panel.annotate(str(number), (row[key], fid), xytext=(5, 2), textcoords="offset points", fontsize=8)
-        panel.set(xlabel=title, xscale="linear" if key == "latency" else "log", yscale="log")
-        panel.grid(alpha=0.3)
-    for panel in panels[::2]:
-        panel.set_ylabel("FID, mean and range over seeds")
+            values, small = row["quality"], "small" in row["name"]
+            middle = mean(values)
+            axis.errorbar(row[key], middle, [[middle - min(values)], [max(values) - middle]],
+                          fmt="s" if small else "o", color="C1" if small else "C0", markersize=4, linewidth=0.8)  # fmt: skip
+            axis.annotate(str(number), (row[key], middle), xytext=(5, 2), textcoords="offset points", fontsize=8)
+        axis.set(
+            xlabel=title,
+            ylabel=f"{metric}, mean and range over seeds",
+            xscale="linear" if key == "latency" else "log",
+            yscale="log",
+        )
+        axis.grid(alpha=0.3, which="both")
     lines = [f"{number}  {row['name']}" for number, row in enumerate(rows, 1)]
-    half = -(-len(lines) // 2)
-    for column, part in enumerate((lines[:half], lines[half:])):
-        figure.text(0.08 + 0.45 * column, -0.01, "\n".join(part), va="top", fontsize=9)
-    figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
+    if len(panels) % 2:
+        axes[-1].axis("off")
+        axes[-1].text(0.02, 0.98, "\n".join(lines), va="top", fontsize=9, transform=axes[-1].transAxes)
+    else:
+        figure.supxlabel(
+            "    ".join(lines[: len(lines) // 2]) + "\n" + "    ".join(lines[len(lines) // 2 :]), fontsize=7
+        )
+    figure.savefig(path, metadata={"Date": None})
+
+
+def plane_rows(found: Mapping[str, Mapping[int, Any]]) -> list[dict[str, Any]]:
+    """An arm in the plane a row."""
+    return [
+        {"name": name, "quality": [run["w2"] for run in runs.values()], "memory": first["parameters"], "used": first["used"],
+         "passes": first["passes"]}
+        for name, runs in found.items() for first in [next(iter(runs.values()))]
+    ]  # fmt: skip
 
 
 def write() -> None:
-    """Claims and plot from whatever is finished."""
+    """Claims and plots from whatever is finished."""
+    plane = finished_plane()
+    made = plane_claims(plane)
+    if plane:
+        plot(plane_rows(plane), PANELS[1:], "W2", BENCH.results_file.with_name("multi_student-plane.svg"))
     found = {name: runs for part in ARMS for name, runs in finished(part).items()}
-    collect(found)
-    rows = frontier_rows(found)
-    for row in rows:
-        print(f"{row['name']:36} FID {mean(row['fid']):7.3f} ({len(row['fid'])} seeds)  {row['latency']:.2f} ms  "
-              f"{row['used']:,.0f} of {row['memory']:,} parameters  {row['passes']:,.0f} passes")  # fmt: skip
-    plot(rows, BENCH.results_file.with_name("multi_student-frontier.svg"))
-    print(BENCH.write(claims(found)))
+    if any(found.values()):
+        collect(found)
+        rows = frontier_rows(found)
+        for row in rows:
+            print(f"{row['name']:36} FID {mean(row['quality']):7.3f} ({len(row['quality'])} seeds)  {row['latency']:.2f} ms  "
+                  f"{row['used']:,.0f} of {row['memory']:,} parameters  {row['passes']:,.0f} passes")  # fmt: skip
+        plot(rows, PANELS, "FID", BENCH.results_file.with_name("multi_student-digits.svg"))
+        made += claims(found)
+    print(BENCH.write(made))
 
 
-def main(part: Literal["full", "small", "partitions", "write", "all"] = "all") -> None:
+def main(part: Literal["plane", "full", "small", "partitions", "write", "all"] = "all") -> None:
     """Measure one part, or all, and write the result file.
 
     Args:
@@ -222,7 +377,9 @@ def main(part: Literal["full", "small", "partitions", "write", "all"] = "all") -
     chosen = [name for name in ARMS if part in (name, "all")]
     students = [(a.options["students"], len(SEEDS[name])) for name in chosen for a in ARMS[name]]
     seconds = SECONDS_A_STUDENT * sum(count * seeds for count, seeds in students)
-    print_estimate("multi_student", seconds, sum(seeds for _, seeds in students))
+    print_estimate("multi_student", seconds + 600 * (part in ("plane", "all")), sum(seeds for _, seeds in students))
+    if part in ("plane", "all"):
+        measure_plane()
     for name in chosen:
         measure(name)
     write()
