@@ -86,7 +86,7 @@ CLAIMS: tuple[tuple[str, str, float | None, str, str], ...] = (
 # ---- the plane
 
 PLANE = "64 Gaussians in 16 classes"
-PLANE_SMALL: dict[str, Any] = {"width": 24, "score_matching": 300}
+PLANE_SMALL: dict[str, Any] = {"width": 64, "score_matching": 300}
 PLANE_ARMS: dict[str, PlaneArm] = {
     ONE: PlaneArm(adversarial=60),
     FOUR: PlaneArm(students=4, adversarial=60),
@@ -321,7 +321,13 @@ def plot(
             middle = mean(values)
             axis.errorbar(row[key], middle, [[middle - min(values)], [max(values) - middle]],
                           fmt="s" if small else "o", color="C1" if small else "C0", markersize=4, linewidth=0.8)  # fmt: skip
-            axis.annotate(str(number), (row[key], middle), xytext=(5, 2), textcoords="offset points", fontsize=8)
+            axis.annotate(
+                str(number),
+                (row[key], middle),
+                xytext=(5, 2 + 8 * (number % 3 - 1)),
+                textcoords="offset points",
+                fontsize=8,
+            )
         axis.set(
             xlabel=title,
             ylabel=f"{metric}, mean and range over seeds",
