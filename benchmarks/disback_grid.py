@@ -23,7 +23,7 @@ from stillhouse.diffusion.score_distillation import Cadence, ConstantTarget, Rea
 
 SHAPE = (1, 1, 2)
 MODES, SPREAD = 25, 0.02
-CURVE_SHARES = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
+CURVE_SHARES = (0.0, 0.0625, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
 POINTS = 500
 """Of a curve's W2; the assignment's time grows with their cube."""
 NOTHING = Conditions(("point",), None)
@@ -44,9 +44,9 @@ class Regime:
 
 
 REGIMES = (
-    Regime("all-noise", "25-mode grid, start at sigma 2.5, matched at all noise levels", 2.5, (0.02, 0.98), 400),
+    Regime("all-noise", "25-mode grid, start at sigma 2.5, matched at all noise levels", 2.5, (0.02, 0.98), 800),
     # sigma 0.03 to 3.3, four fifths of the draws of ln sigma ~ N(-1.2, 1.2), which Diff-Instruct is published with
-    Regime("little-noise", "25-mode grid, start at sigma 2.5, matched at sigma 0.03 to 3.3", 2.5, (0.13, 0.53), 400),
+    Regime("little-noise", "25-mode grid, start at sigma 2.5, matched at sigma 0.03 to 3.3", 2.5, (0.13, 0.53), 800),
 )
 
 

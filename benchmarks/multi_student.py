@@ -88,17 +88,16 @@ CLAIMS: tuple[tuple[str, str, float | None, str, str], ...] = (
 PLANE = "64 Gaussians in 16 classes"
 PLANE_SMALL: dict[str, Any] = {"width": 64, "score_matching": 300}
 PLANE_ARMS: dict[str, PlaneArm] = {
-    ONE: PlaneArm(adversarial=60),
-    FOUR: PlaneArm(students=4, adversarial=60),
-    QUARTER: PlaneArm(students=4, batch=32, adversarial=60),
+    ONE: PlaneArm(adversarial=40),
+    FOUR: PlaneArm(students=4, adversarial=40),
+    QUARTER: PlaneArm(students=4, batch=16, adversarial=40),
     "1 small": PlaneArm(**PLANE_SMALL),
     "4 small": PlaneArm(students=4, **PLANE_SMALL),
-    "4 small, batch / 4": PlaneArm(students=4, batch=32, **PLANE_SMALL),
+    "4 small, batch / 4": PlaneArm(students=4, batch=16, **PLANE_SMALL),
     "4 small, no score matching": PlaneArm(students=4, **{**PLANE_SMALL, "score_matching": 0}),
-    "4 small, random": PlaneArm(students=4, partition="random", **PLANE_SMALL),
-    "4 small, k-means": PlaneArm(students=4, partition="kmeans", **PLANE_SMALL),
     "4 students, random": PlaneArm(students=4, partition="random"),
     "4 students, k-means": PlaneArm(students=4, partition="kmeans"),
+    "4 small, random": PlaneArm(students=4, partition="random", **PLANE_SMALL),
 }
 PLANE_RATES = (5e-4, 1e-3, 2e-3)
 PLANE_SEEDS = (0, 1, 2, 3, 4)

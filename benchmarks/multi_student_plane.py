@@ -99,13 +99,13 @@ class PlaneArm:
     """An arm: how many students, how large, on which parts, with how many updates of which stage."""
 
     students: int = 1
-    batch: int = 128
+    batch: int = 64
     width: int = 0
     """Of a small student; the teacher's own network by default."""
     score_matching: int = 0
     """Updates of it; for small students."""
     partition: Literal["consecutive", "kmeans", "random"] = "consecutive"
-    matching: int = 200
+    matching: int = 150
     adversarial: int = 0
 
 
