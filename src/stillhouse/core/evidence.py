@@ -164,6 +164,10 @@ class Bench:
         self.asked[file] = read_json(file)
         return self.asked[file]["value"]
 
+    def has(self, key: Mapping[str, Any]) -> bool:
+        """Whether the key's piece is on disk."""
+        return self._file(key).exists()
+
     def _file(self, key: Mapping[str, Any]) -> Path:
         return self.pieces / f"{content_hash([repr(sorted(key.items()))])}.json"
 

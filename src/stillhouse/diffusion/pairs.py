@@ -26,7 +26,7 @@ from stillhouse.core.seeding import generator
 from stillhouse.diffusion.conditions import Conditions
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.evaluation import BATCH
-from stillhouse.diffusion.samplers import guided, heun, sampling_sigmas
+from stillhouse.diffusion.samplers import guided, guided_passes, heun, sampling_sigmas
 
 Images = Float[Tensor, "n channels height width"]
 FILE = "pairs.safetensors"
@@ -116,5 +116,5 @@ def _make(
     ]
     tensors = {"noise": noise, "images": torch.cat(images), "labels": chosen}
     save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, place / FILE)
-    passes = count * (2 * steps - 1) * (1 if guidance_scale == 1.0 else 2)
+    passes = count * (2 * steps - 1) * guided_passes(guidance_scale)
     write_json(place / "made.json", {"passes": passes, "seconds": time.monotonic() - started})

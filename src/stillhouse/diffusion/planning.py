@@ -14,6 +14,7 @@ from stillhouse.diffusion.conditions import new_text_encoder
 from stillhouse.diffusion.denoiser import Denoiser, load_denoiser
 from stillhouse.diffusion.images import captions
 from stillhouse.diffusion.preconditioning import Edm
+from stillhouse.diffusion.samplers import guided_passes
 from stillhouse.diffusion.students import StudentTask
 from stillhouse.diffusion.task import ImageTask, curve_updates, load_splits, teacher_plan
 from stillhouse.diffusion.teacher import new_unet, teacher_folder
@@ -52,7 +53,7 @@ def plan_distillation(
     updates = task.student_updates * students
     steps = updates * task.updates_ratio
     # student: image (2), target, critic, GAN (2); critic: its loss (2), GAN on fake and real (4), image where it has none
-    per_student = 2 + (1 if task.guidance_scale == 1 else 2) + 1 + 2 * gan
+    per_student = 2 + guided_passes(task.guidance_scale) + 1 + 2 * gan
     per_critic = 2 + 4 * gan
     passes = round(task.batch * (updates * per_student + steps * per_critic + steps - updates + steps * earlier))
     teacher_updates = 0 if cached else task.teacher_updates

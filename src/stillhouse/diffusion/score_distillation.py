@@ -35,7 +35,7 @@ from stillhouse.diffusion.losses import (
     stop_gradient_loss,
 )
 from stillhouse.diffusion.pairs import Regression
-from stillhouse.diffusion.samplers import guided
+from stillhouse.diffusion.samplers import guided, guided_passes
 
 Images = Float[Tensor, "batch channels height width"]
 MatchingGradient = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -83,7 +83,9 @@ class Recipe:
     matching_range: tuple[float, float] = (0.02, 0.98)
     """Part of the model's noise grid that the distribution-matching loss draws from."""
     gan_weight: float | Literal["auto"] = 0.0
-    """Weight of the generator's GAN loss, or "auto": equal gradient norms on the image."""
+    """Weight of the generator's GAN loss, or "auto": by the gradients' norms on the image."""
+    gan_share: float = 1.0
+    """Under "auto", norm of the GAN's gradient on the image as a share of the matching loss's."""
     critic_gan_weight: float = 0.01
     """Weight of the discriminator's loss beside the fake score's."""
     guidance_scale: float = 1.0
@@ -218,12 +220,12 @@ class ScoreDistillation:
         discriminator: Discriminator | None = None,
         regression: Regression | None = None,
     ) -> None:
-        self.regression = regression
         self.student, self.target, self.fake_score = student, target, fake_score
         self.conditions, self.data, self.recipe, self.discriminator = conditions, data, recipe, discriminator
+        self.regression = regression
         self.ema = Ema(student, recipe.ema_decay)
         self.ledger = Ledger()
-        self.gan_balance = GanBalance(recipe.gan_weight if discriminator else 0.0)
+        self.gan_balance = GanBalance(recipe.gan_weight if discriminator else 0.0, recipe.gan_share)
         self.student_optimizer = self._optimizer([(recipe.student_lr, student)])
         self.critic_optimizer = self._optimizer(
             [(recipe.fake_lr, fake_score), (recipe.head_lr, discriminator.head if discriminator else None)]
@@ -359,10 +361,10 @@ class ScoreDistillation:
             noised = x + sigma[:, None, None, None] * part.noises[:, MATCHING]
             real = self.target.denoise(noised, sigma, condition, recipe.guidance_scale)
             fake = x
-            self._count(_passes(len(x), recipe.guidance_scale))
+            self._count(len(x) * guided_passes(recipe.guidance_scale))
             if self.fake_score:
                 fake = guided(self.fake_score, condition, recipe.fake_guidance_scale)(noised, sigma)
-                self._count(_passes(len(x), recipe.fake_guidance_scale))
+                self._count(len(x) * guided_passes(recipe.fake_guidance_scale))
             gradient = recipe.matching_gradient(x, fake, real)
             _add(losses, "score_gap", share * float((fake - real).abs().mean()))
         return stop_gradient_loss(x, gradient)
@@ -444,7 +446,3 @@ class ScoreDistillation:
 
 def _add(losses: dict[str, float], name: str, value: float) -> None:
     losses[name] = losses.get(name, 0.0) + value
-
-
-def _passes(images: int, guidance_scale: float) -> int:
-    return images if guidance_scale == 1.0 else 2 * images

@@ -51,6 +51,7 @@ from stillhouse.diffusion.pairs import Regression, teacher_pairs
 from stillhouse.diffusion.part_images import assembled_curves, draw_part, keep_images, mend_of
 from stillhouse.diffusion.planning import Before, plan_distillation
 from stillhouse.diffusion.router import ROUTER, Parts, RoutedDenoiser, divide, label_embeddings, read_router
+from stillhouse.diffusion.samplers import guided_passes
 from stillhouse.diffusion.score_distillation import ConstantTarget, RealImages, ScoreDistillation
 from stillhouse.diffusion.score_matching import match_teacher
 from stillhouse.diffusion.students import (
@@ -385,7 +386,7 @@ def estimate(config: Config) -> Estimate:
     if not config.pairs:
         return plan
     evaluation = plan.stages[-1]  # forward passes only, as the pairs are
-    passes = config.pairs * (2 * config.teacher_steps - 1) * (1 if config.guidance_scale == 1 else 2)
+    passes = config.pairs * (2 * config.teacher_steps - 1) * guided_passes(config.guidance_scale)
     pairs = Stage("pairs", 0, passes, passes * evaluation.seconds / evaluation.network_passes)
     return Estimate((pairs, *plan.stages))
 
