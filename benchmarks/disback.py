@@ -57,7 +57,7 @@ IMAGES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 TITLES = {"digits": "digits", "narrow": "digits, a student narrower than its teacher", "mnist": "mnist-5k"}
 IMAGE_SEEDS = {"digits": (0, 1, 2, 3, 4), "narrow": (0, 1, 2), "mnist": (0, 1)}
-IMAGE_RATES = {"digits": (2e-4, 4e-4), "narrow": (2e-4, 4e-4), "mnist": (2e-4,)}
+IMAGE_RATES = {"digits": (4e-4, 8e-4), "narrow": (4e-4, 8e-4), "mnist": (8e-4,)}
 
 
 # ---- the grid

@@ -37,7 +37,7 @@ SHARED: dict[str, Any] = {
 }  # fmt: skip
 GAN: dict[str, Any] = {"adversarial_updates": 30}
 SMALL: dict[str, Any] = {"student_widths": (8, 16), "score_matching_updates": 200}
-RATES = (1e-4, 2e-4, 4e-4)
+RATES = (4e-4, 8e-4, 1.6e-3)
 SECONDS_A_STUDENT = 35.0
 """Of one core, for the estimate."""
 
