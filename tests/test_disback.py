@@ -26,6 +26,7 @@ from stillhouse.diffusion.preconditioning import Edm
 from stillhouse.diffusion.score_distillation import Cadence, ConstantTarget, RealImages, Recipe, ScoreDistillation
 from stillhouse.diffusion.score_matching import matching_step, narrower
 from stillhouse.methods import disback
+from stops import stopped_and_resumed
 from test_diffusion import tiny_unet
 
 TINY = ROWS["disback"]
@@ -338,3 +339,15 @@ def test_presets_can_be_estimated_only_from_valid_numbers():
         disback.check(preset)
     with pytest.raises(UserError):
         disback.check(dataclasses.replace(disback.PRESETS["laptop"], updates_ratio=0))
+
+
+@pytest.mark.parametrize(("stage", "update"), [("score-matching", 1), ("recording", 3), ("student", 5)])
+def test_stopped_in_any_stage_it_resumes_to_equal_bits(tmp_path, monkeypatch, stage, update):
+    """The walk's position included: the student's stop falls between two nodes."""
+    options = {**TINY, "student_widths": (8, 8), "score_matching_updates": 2, "switch": "adaptive"}
+    straight = stillhouse.run("disback", out=tmp_path / "straight", quiet=True, **options)
+    again = stopped_and_resumed("disback", options, tmp_path / "again", stage, update, monkeypatch)
+    left, right = load_file(straight.model_folder / WEIGHTS), load_file(again.model_folder / WEIGHTS)
+    assert all(left[name].equal(right[name]) for name in left)
+    assert again.result.tables == straight.result.tables
+    assert [c.points for c in again.result.curves] == [c.points for c in straight.result.curves]

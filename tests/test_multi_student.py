@@ -24,6 +24,7 @@ from stillhouse.diffusion.score_distillation import RealImages
 from stillhouse.diffusion.students import student_sigmas
 from stillhouse.diffusion.task import prepare
 from stillhouse.methods import dmd2, multi_student
+from stops import stopped_and_resumed
 from test_diffusion import tiny_unet
 
 TINY = ROWS["multi_student"]
@@ -365,3 +366,12 @@ def test_a_damaged_part_is_named_with_what_to_do(straight, tmp_path, lost):
     (part / lost).write_text('{"hours": 2}' if lost == "done.json" else "")
     with pytest.raises(UserError, match=r"parts/0.* remove .*parts/0 and resume"):
         stillhouse.resume(folder, quiet=True)
+
+
+@pytest.mark.parametrize(("stage", "update"), [("matching-0", 1), ("adversarial-0", 1), ("matching-1", 3)])
+def test_stopped_in_any_students_stage_it_resumes_to_equal_bits(straight, tmp_path, monkeypatch, stage, update):
+    again = stopped_and_resumed("multi_student", TINY, tmp_path / "run", stage, update, monkeypatch)
+    for number in range(TINY["students"]):
+        name = f"student-{number}/{WEIGHTS}"
+        assert same_files(again.model_folder / name, straight.model_folder / name)
+    assert [c.points for c in again.result.curves] == [c.points for c in straight.result.curves]
