@@ -38,7 +38,7 @@ PATHS: dict[str, dict[str, Any]] = {
 }
 Runs = Mapping[str, Mapping[int, Any]]
 """By arm and seed."""
-MOMENTS = {"early": 0.25, "end": 1.0}
+MOMENTS = {"early": 0.125, "halfway": 0.5, "end": 1.0}
 """Shares of the student's updates at which arms are compared."""
 GRID_RATES = (5e-4, 1e-3)
 GRID_TUNING_SEEDS = (TUNING_SEED, TUNING_SEED + 1)
@@ -160,7 +160,7 @@ def finished_images(part: str) -> Runs:
 
 
 def claims_of(curves: Runs, id: str, metric: str, place: str, part: str) -> list[Claim]:
-    """Each arm against the base: early, at the end, and at the end of as many passes, the recording charged."""
+    """Each arm against the base at equal student updates, and at equal passes with the recording charged."""
     made, command = [], f"{COMMAND} --part {part}"
     for name in list(PATHS)[1:]:
         seeds = sorted(curves[BASE].keys() & curves[name].keys())
@@ -172,7 +172,7 @@ def claims_of(curves: Runs, id: str, metric: str, place: str, part: str) -> list
         places = {
             **{m: ("student_updates", share * last["student_updates"]) for m, share in MOMENTS.items()},
             "charged-early": ("network_passes", MOMENTS["early"] * last["network_passes"]),
-            "charged": ("network_passes", last["network_passes"]),
+            "charged-end": ("network_passes", last["network_passes"]),
         }
         for moment, (axis, position) in places.items():
             top, bottom = ([at(pair[side], axis, position) for pair in pairs] for side in (0, 1))
