@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 
 from disback_grid import REGIMES, PlaneDenoiser, Regime, grid_arm, grid_floor, grid_teacher
-from image_arms import TUNING_SEED, ImageArm, ImageArms, at, made_claim, mean
+from image_arms import TUNING_SEED, ImageArm, ImageArms, at, made_claim, mean, plain_logarithm
 from stillhouse.core.evidence import Bench, Claim, ClaimedArm, print_estimate, ratio_of_means
 from stillhouse.core.files import write_atomically
 from stillhouse.core.result import Arm, Cost
@@ -236,10 +236,10 @@ def plot(panels: Mapping[str, Runs], metric: str, path: Path, floor: float | Non
                 band(panel, list(runs.values()), axis, last["student_updates"] / last[axis], name, f"C{number}")
             if floor:
                 panel.axhline(floor, color="grey", linewidth=0.8, linestyle=":", label="floor")
-            panel.set(yscale="log", title=title)
-            panel.grid(alpha=0.3, which="both")
+            plain_logarithm(panel)
         row[0].set(xlabel="Student updates", ylabel=f"{metric}, mean and range over seeds")
         row[1].set(xlabel="Network passes in updates of the base, recording charged")
+        row[0].set_title(title, loc="left", fontsize=10)
         row[0].legend(fontsize=8)
     figure.savefig(path, metadata={"Date": None})
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from matplotlib.ticker import FuncFormatter
+
 import stillhouse
 from stillhouse.core.evidence import Bench, Claim, ClaimedArm, judge, mean_with_interval, ratio_of_means
 from stillhouse.core.files import content_hash
@@ -144,3 +146,11 @@ def made_claim(
 def mean(values: Sequence[float]) -> float:
     """Arithmetic mean."""
     return mean_with_interval(values)[0]
+
+
+def plain_logarithm(axes: Any) -> None:
+    """A logarithmic y axis with plain numbers, and a grid."""
+    axes.set_yscale("log")
+    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        set_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axes.grid(alpha=0.3, which="both")

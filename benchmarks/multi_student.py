@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 
-from image_arms import TUNING_SEED, ImageArm, ImageArms, made_claim, mean
+from image_arms import TUNING_SEED, ImageArm, ImageArms, made_claim, mean, plain_logarithm
 from multi_student_plane import ClassDenoiser, PlaneArm, plane_floor, plane_run, plane_teacher
 from stillhouse.core.evidence import Bench, Claim, ClaimedArm, print_estimate, ratio_of_means
 from stillhouse.core.files import write_atomically
@@ -331,9 +331,8 @@ def plot(
             xlabel=title,
             ylabel=f"{metric}, mean and range over seeds",
             xscale="linear" if key == "latency" else "log",
-            yscale="log",
         )
-        axis.grid(alpha=0.3, which="both")
+        plain_logarithm(axis)
     lines = [f"{number}  {row['name']}" for number, row in enumerate(rows, 1)]
     if len(panels) % 2:
         axes[-1].axis("off")
