@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 
 from image_arms import TUNING_SEED, ImageArm, ImageArms, made_claim, mean, plain_logarithm
-from multi_student_plane import ClassDenoiser, PlaneArm, plane_floor, plane_run, plane_teacher
+from multi_student_plane import GAN_SHARE, ClassDenoiser, PlaneArm, plane_floor, plane_run, plane_teacher
 from stillhouse.core.evidence import Bench, Claim, ClaimedArm, print_estimate, ratio_of_means
 from stillhouse.core.files import write_atomically
 from stillhouse.core.result import Arm, Cost
@@ -88,9 +88,9 @@ CLAIMS: tuple[tuple[str, str, float | None, str, str], ...] = (
 PLANE = "64 Gaussians in 16 classes"
 PLANE_SMALL: dict[str, Any] = {"width": 64, "score_matching": 300}
 PLANE_ARMS: dict[str, PlaneArm] = {
-    ONE: PlaneArm(adversarial=40),
-    FOUR: PlaneArm(students=4, adversarial=40),
-    QUARTER: PlaneArm(students=4, batch=16, adversarial=40),
+    ONE: PlaneArm(),
+    FOUR: PlaneArm(students=4),
+    QUARTER: PlaneArm(students=4, batch=16),
     "1 small": PlaneArm(**PLANE_SMALL),
     "4 small": PlaneArm(students=4, **PLANE_SMALL),
     "4 small, batch / 4": PlaneArm(students=4, batch=16, **PLANE_SMALL),
@@ -98,6 +98,9 @@ PLANE_ARMS: dict[str, PlaneArm] = {
     "4 students, random": PlaneArm(students=4, partition="random"),
     "4 students, k-means": PlaneArm(students=4, partition="kmeans"),
     "4 small, random": PlaneArm(students=4, partition="random", **PLANE_SMALL),
+    f"{ONE}, adversarial": PlaneArm(adversarial=40),
+    f"{FOUR}, adversarial": PlaneArm(students=4, adversarial=40),
+    f"{QUARTER}, adversarial": PlaneArm(students=4, batch=16, adversarial=40),
 }
 PLANE_RATES = (5e-4, 1e-3, 2e-3)
 PLANE_SEEDS = (0, 1, 2, 3, 4)
@@ -105,7 +108,8 @@ PLANE_SEEDS = (0, 1, 2, 3, 4)
 
 def plane_key(name: str, rate: float, seed: int) -> dict[str, Any]:
     """What a run in the plane depends on."""
-    return {"part": "plane", **asdict(PLANE_ARMS[name]), "rate": rate, "seed": seed}
+    gan = {"gan_share": GAN_SHARE} if PLANE_ARMS[name].adversarial else {}
+    return {"part": "plane", **asdict(PLANE_ARMS[name]), **gan, "rate": rate, "seed": seed}
 
 
 def measure_plane() -> None:
@@ -142,15 +146,15 @@ def plane_rate(name: str) -> float | None:
 
 
 def finished_plane() -> dict[str, dict[int, Any]]:
-    """The runs in the plane that are on disk, those with an adversarial stage once more after it."""
+    """The runs in the plane that are on disk, each at its end."""
     found: dict[str, dict[int, Any]] = {}
     for name in PLANE_ARMS:
         rate = plane_rate(name)
         runs = {seed: rate and BENCH.kept(plane_key(name, rate, seed)) for seed in PLANE_SEEDS}
-        for stage, end in (("matching", ""), ("adversarial", ", adversarial")):
-            at_end = {s: {**run, **run[stage]} for s, run in runs.items() if run and stage in run}
-            if at_end:
-                found[name + end] = at_end
+        stage = "adversarial" if PLANE_ARMS[name].adversarial else "matching"
+        ends = {seed: {**run, **run[stage]} for seed, run in runs.items() if run}
+        if ends:
+            found[name] = ends
     return found
 
 
