@@ -164,6 +164,13 @@ def test_census_by_chunks_and_workers_equals_the_whole():
         assert np.array_equal(parts.classes, whole.classes)
 
 
+def test_a_census_says_how_far_it_is():
+    said = []
+    chunks = motif_stream(250, 0, chunk=100)
+    take_census(chunks, learn_words(motif_graphs(50, 0)), 1, seen=said.append)
+    assert said == [100, 200, 250]
+
+
 def test_a_stream_stays_within_its_bounds_and_says_what_it_may_have_lost():
     words = learn_words(motif_graphs(2000, 5))
     exact = take_census(motif_stream(2000, 0, chunk=200), words, 2)

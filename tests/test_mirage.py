@@ -19,6 +19,7 @@ from stillhouse.graphs.data import split_graphs
 from stillhouse.graphs.doscond import DosCondOptions, doscond
 from stillhouse.graphs.kidd import KiddOptions, kidd
 from stillhouse.graphs.motifs import motif_graphs
+from stillhouse.graphs.networks import find_network
 from stillhouse.graphs.pyg import from_pyg, to_pyg
 from stillhouse.graphs.skew import measure_skew
 from stillhouse.graphs.training import Recipe, auc, train_and_score
@@ -40,7 +41,7 @@ def arms_of(graphs=400, seed=0, network="gin", **recipe):
 )
 def test_one_summary_trains_every_network_about_as_well_as_all_graphs(network, learns):
     """Networks that average over neighbours hardly see these motifs, on all graphs as on the summary."""
-    arms = arms_of(network=network, learning_rate=1e-2)
+    arms = arms_of(network=network, learning_rates=(1e-2,))
     summary = mirage.summarise(arms.split.train, Config(max_bytes=2000), arms.words)
     row = arms.on_summary(summary, 2000, 0.0)
     assert row.report > arms.full().report - 0.08
@@ -49,7 +50,7 @@ def test_one_summary_trains_every_network_about_as_well_as_all_graphs(network, l
 
 
 def test_class_labels_train_and_shuffled_classes_do_not():
-    arms = arms_of(graphs=1200, learning_rate=1e-2)
+    arms = arms_of(graphs=1200, learning_rates=(1e-2,))
     recipe = Config(labels="class", max_bytes=2000)
     assert arms.on_summary(mirage.summarise(arms.split.train, recipe, arms.words), 2000, 0.0).last > 0.7
     train = arms.split.train
@@ -109,6 +110,26 @@ def test_two_seeds_start_from_different_weights_and_one_seed_repeats():
     assert scores[0] == scores[1] and scores[0] != scores[2]
 
 
+def test_a_users_network_in_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "near.py").write_text("def make(features, edge_features, width, layers):\n    return 7\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    assert find_network("near:make")(1, 1, 1, 1) == 7
+
+
+def test_every_learning_rate_is_tried_and_select_decides():
+    arms = arms_of(120)
+    material = arms._whole(arms.split.train)
+
+    def score(*rates):
+        recipe = dataclasses.replace(arms.recipe, updates=40, learning_rates=rates)
+        return train_and_score(material, recipe, *arms.exams, 2, 0)
+
+    still, learning = score(1e-9), score(1e-2)
+    assert still.select != learning.select
+    assert score(1e-9, 1e-2) == score(1e-2, 1e-9) == max(still, learning, key=lambda one: one.select)
+
+
 def test_controls():
     split = split_graphs(motif_graphs(300, 0), 0)
     words = learn_words(split.train)
@@ -128,7 +149,9 @@ def test_auc_of_two_and_of_three_classes():
 
 def test_three_classes_end_to_end():
     split = split_graphs(motif_graphs(240, 0, classes=3), 0)
-    arms = Arms(split, learn_words(split.train), Recipe("gin", 2, 32, updates=200, checks=4, learning_rate=1e-2), 2, 0)
+    arms = Arms(
+        split, learn_words(split.train), Recipe("gin", 2, 32, updates=200, checks=4, learning_rates=(1e-2,)), 2, 0
+    )
     summary = mirage.summarise(split.train, Config(), arms.words)
     assert summary.classes == 3 and arms.on_summary(summary, 0, 0.0).last > 0.65
 
@@ -189,6 +212,8 @@ def test_skew_tells_molecule_like_graphs_from_random_ones():
         ({"network": "symmetric-gcn"}, "--gcn-exact"),
         ({"max_bytes": 0}, "neither max_bytes"),
         ({"updates": 0}, "below 1"),
+        ({"learning_rates": ()}, "learning_rates"),
+        ({"learning_rates": (0.0, 1e-3)}, "learning_rates"),
     ],
 )
 def test_impossible_options_are_refused(options, message):
@@ -222,7 +247,8 @@ def test_killed_comparison_goes_on_without_finished_arms(tmp_path, monkeypatch):
 def test_commands_make_show_and_train_on_a_summary(tmp_path, capsys):
     file = tmp_path / "s.mirage"
     commands.summarise(Config(graphs=200, max_bytes=1000), out=file)
-    assert file.stat().st_size <= 1000 and "bytes in" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert file.stat().st_size <= 1000 and "bytes in" in said.out and "trees: 160/160" in said.err
     commands.show(file, trees=2)
     shown = capsys.readouterr().out
     assert "tree 0: 0(2x 0(2x 0))" in shown and "class 1: 80 graphs" in shown

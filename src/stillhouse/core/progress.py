@@ -13,10 +13,10 @@ PLAIN_EVERY_SECONDS = 15.0
 
 
 class Progress:
-    """Shows updates, losses, speed and time left of one stage; use as a context manager."""
+    """Shows updates (or another unit), losses, speed and time left of one stage; use as a context manager."""
 
-    def __init__(self, stage: str, updates: int, done: int, *, quiet: bool) -> None:
-        self.stage, self.updates, self.first, self.quiet = stage, updates, done, quiet
+    def __init__(self, stage: str, updates: int, done: int, *, quiet: bool, unit: str = "updates") -> None:
+        self.stage, self.updates, self.first, self.quiet, self.unit = stage, updates, done, quiet, unit
         self.started = self.said = time.monotonic()
         console = Console(stderr=True)
         self.bar = None
@@ -53,7 +53,7 @@ class Progress:
         speed = (done - self.first) / max(now - self.started, 1e-9)
         left = (self.updates - done) / speed
         print(
-            f"{self.stage}: {done}/{self.updates}  {speed:.1f} updates/s  {left:.0f} s left  {text}",
+            f"{self.stage}: {done}/{self.updates}  {speed:.1f} {self.unit}/s  {left:.0f} s left  {text}",
             file=sys.stderr,
             flush=True,
         )

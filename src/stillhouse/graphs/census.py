@@ -7,7 +7,7 @@ graphs a uniform sample of at most `max_graphs` bags is kept: those with the sma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import joblib
@@ -92,6 +92,7 @@ def take_census(
     max_graphs: int = 20_000,
     workers: int = 1,
     seed: int = 0,
+    seen: Callable[[int], None] = lambda graphs: None,
 ) -> Census:
     """Count the trees of a stream of chunks.
 
@@ -104,6 +105,7 @@ def take_census(
         max_graphs: bags kept of each class.
         workers: processes that grow trees; the outcome depends neither on it nor on the chunks.
         seed: of the sample of bags.
+        seen: told how many graphs are counted, after each chunk.
 
     Raises:
         UserError: hops is not 1 to 4, or a class has no graph.
@@ -114,6 +116,7 @@ def take_census(
         if tally is None:
             tally = _Tally(hops, chunk.class_names, max_graphs, seed)
         tally.add(chunk, table, ids)
+        seen(int(tally.graph_counts.sum()))
         if tally.forest.trees > max_trees:
             tally.prune(max_trees // 2)
     require(tally is not None, "there are no graphs", "give a data set with graphs in it")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
 
 import torch
@@ -120,7 +121,7 @@ NETWORKS: dict[str, EncoderFactory] = {
 
 
 def find_network(name: str) -> EncoderFactory:
-    """A network by its name, or the user's own as "package.module:function".
+    """A network by its name, or the user's own as "package.module:function", from the working folder too.
 
     Raises:
         UserError: there is no such network, module or function.
@@ -129,6 +130,8 @@ def find_network(name: str) -> EncoderFactory:
         return NETWORKS[name]
     module, colon, function = name.partition(":")
     require(bool(colon), f"no network {name!r}", f"choose {', '.join(NETWORKS)}, or give package.module:function")
+    if "" not in sys.path:
+        sys.path.append("")  # an installed command does not look into the working folder by itself
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

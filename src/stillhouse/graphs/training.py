@@ -25,7 +25,8 @@ class Recipe:
     width: int = 64
     dropout: float = 0.0
     updates: int = 400
-    learning_rate: float = 3e-3
+    learning_rates: tuple[float, ...] = (3e-3, 1e-2)
+    """Every arm is trained at each of them; the one that is best on the select split counts."""
     weight_decay: float = 0.0
     checks: int = 16
     """Evaluations along training; the best one on the select split is reported beside the last."""
@@ -61,9 +62,9 @@ def make_classifier(recipe: Recipe, graph: NodeGraph, classes: int) -> GraphClas
     return GraphClassifier(encoder, recipe.width, classes, recipe.dropout)
 
 
-def make_optimizer(model: GraphClassifier, recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimizer(model: GraphClassifier, recipe: Recipe, learning_rate: float) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay."""
-    return torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=recipe.weight_decay)
 
 
 def update_classifier(
@@ -115,15 +116,19 @@ def train_and_score(material: Material, recipe: Recipe, select: Exam, report: Ex
 def train_classifier(
     material: Material, recipe: Recipe, select: Exam, report: Exam, classes: int, seed: int
 ) -> tuple[Score, GraphClassifier]:
-    """As `train_and_score`, and the network after its last update."""
-    seed_everything("classifier", seed)
-    model = make_classifier(recipe, material.graph, classes)
-    optimizer = make_optimizer(model, recipe)
+    """As `train_and_score`, and the network after its last update; of the learning rates the best on select."""
 
-    def step(update: int) -> Tensor:
-        return update_classifier(model, optimizer, material, update, seed)
+    def at(learning_rate: float) -> tuple[Score, GraphClassifier]:
+        seed_everything("classifier", seed)
+        model = make_classifier(recipe, material.graph, classes)
+        optimizer = make_optimizer(model, recipe, learning_rate)
 
-    return score_along(model, recipe.updates, recipe.due(), step, select, report), model
+        def step(update: int) -> Tensor:
+            return update_classifier(model, optimizer, material, update, seed)
+
+        return score_along(model, recipe.updates, recipe.due(), step, select, report), model
+
+    return max((at(rate) for rate in recipe.learning_rates), key=lambda scored: scored[0].select)
 
 
 def score_along(

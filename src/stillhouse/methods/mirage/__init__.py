@@ -29,6 +29,7 @@ import torch
 
 from stillhouse.core.errors import UserError
 from stillhouse.core.estimate import Estimate, Stage
+from stillhouse.core.progress import Progress
 from stillhouse.core.result import Result
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
@@ -61,6 +62,9 @@ from stillhouse.methods.mirage.student import BestSoFar, Student, load_student, 
 
 __all__ = ["COMMANDS", "PRESETS", "Config", "distill", "estimate", "load", "summarise"]
 
+MOST_PER_CHUNK = 10_000
+"""Graphs whose trees are grown at a time: bounds memory, and progress is shown after each."""
+
 PRESETS = {
     "laptop": Config(),
     "paper": Config(
@@ -70,26 +74,29 @@ PRESETS = {
         support=0.3,
         width=128,
         dropout=0.5,
-        learning_rate=1e-3,
+        learning_rates=(1e-3,),
         updates=3000,
     ),
 }
 
 
-def summarise(graphs: GraphSet, config: Config | None = None, words: Words | None = None) -> Summary:
+def summarise(
+    graphs: GraphSet, config: Config | None = None, words: Words | None = None, *, quiet: bool = True
+) -> Summary:
     """A summary of training graphs in memory, as `config` asks.
 
     Args:
         graphs: training graphs, e.g. `from_pyg(dataset)` or `read_tu(path)`.
         config: its fields on data and training are not looked at; defaults where none is given.
         words: learned on the graphs unless given.
+        quiet: show no progress.
 
     Raises:
         UserError: an option does not fit the graphs; says how to mend it.
     """
     config = config or Config()
     learned = words or words_of(config, graphs)
-    return summary_of(config, take_census_of(config, graphs, learned))
+    return summary_of(config, take_census_of(config, graphs, learned, quiet=quiet))
 
 
 def distill(config: Config, run: Run) -> Result:
@@ -98,10 +105,10 @@ def distill(config: Config, run: Run) -> Result:
     words = words_of(config, split.train)
     summary, seconds = _summarised(config, split, words, run)
     recipe = recipe_of(config)
-    student, score, fitted = _trained(summary, split, recipe, run)
+    student, score, train_seconds = _trained(summary, split, recipe, run)
     save_student(student, run.model_folder)
     arms = Arms(split, words, recipe, config.hops, config.seed, leaf_degrees=config.gcn_exact)
-    return compared(config, run, arms, summary, score, seconds, fitted.seconds)
+    return compared(config, run, arms, summary, score, seconds, train_seconds)
 
 
 def estimate(config: Config) -> Estimate:
@@ -112,22 +119,23 @@ def estimate(config: Config) -> Estimate:
     material = mixture_summary(census, 50, 4).material()
     recipe = recipe_of(config)
     model = make_classifier(recipe, material.graph, 2)
-    optimizer = make_optimizer(model, recipe)
+    optimizer = make_optimizer(model, recipe, recipe.learning_rates[0])
     started = time.monotonic()
     for update in range(5):
         update_classifier(model, optimizer, material, update, 0)
     each = (time.monotonic() - started) / 5
     weights = 12 * sum(p.numel() for p in model.parameters())
+    updates = config.updates * len(config.learning_rates)
     compare = {"all": 12, "controls": 3, "none": 0}[config.compare]
     return Estimate(
         (
             Stage("summary", 0, 0, 2.0),
-            Stage("student", config.updates, 2 * 256 * config.updates, each * config.updates, weights),
+            Stage("student", updates, 2 * 256 * updates, each * updates, weights),
             Stage(
                 "comparison",
-                compare * config.updates,
-                2 * 256 * compare * config.updates,
-                2 * each * compare * config.updates,
+                compare * updates,
+                2 * 256 * compare * updates,
+                2 * each * compare * updates,
             ),
         )
     )
@@ -154,20 +162,22 @@ def words_of(config: Config, train: GraphSet) -> Words:
     return learn_words(train, nodes=config.node_words, edges=config.edge_words, codes=config.codes, seed=config.seed)
 
 
-def take_census_of(config: Config, train: GraphSet, words: Words) -> Census:
-    """Trees of the training graphs."""
-    per_chunk = max(1, -(-train.graphs // config.workers))
+def take_census_of(config: Config, train: GraphSet, words: Words, *, quiet: bool) -> Census:
+    """Trees of the training graphs, counted chunk by chunk."""
+    per_chunk = max(1, min(MOST_PER_CHUNK, -(-train.graphs // config.workers)))
     chunks = (train.select(range(i, min(i + per_chunk, train.graphs))) for i in range(0, train.graphs, per_chunk))
-    return take_census(
-        chunks,
-        words,
-        config.hops,
-        leaf_degrees=config.gcn_exact,
-        max_trees=config.max_trees,
-        max_graphs=config.max_graphs,
-        workers=config.workers,
-        seed=config.seed,
-    )
+    with Progress("trees", train.graphs, 0, quiet=quiet, unit="graphs") as progress:
+        return take_census(
+            chunks,
+            words,
+            config.hops,
+            leaf_degrees=config.gcn_exact,
+            max_trees=config.max_trees,
+            max_graphs=config.max_graphs,
+            workers=config.workers,
+            seed=config.seed,
+            seen=lambda graphs: progress.update(graphs, {}),
+        )
 
 
 def summary_of(config: Config, census: Census) -> Summary:
@@ -203,7 +213,7 @@ def recipe_of(config: Config) -> Recipe:
         config.width,
         config.dropout,
         config.updates,
-        config.learning_rate,
+        config.learning_rates,
         config.weight_decay,
     )
 
@@ -214,7 +224,7 @@ def _summarised(config: Config, split: Split, words: Words, run: Run) -> tuple[S
 
     def make() -> dict[str, float]:
         started = time.monotonic()
-        summary = summarise(split.train, config, words)
+        summary = summarise(split.train, config, words, quiet=run.quiet)
         seconds = time.monotonic() - started
         write_summary(summary, file)
         return {"seconds": seconds}
@@ -223,24 +233,34 @@ def _summarised(config: Config, split: Split, words: Words, run: Run) -> tuple[S
     return read_summary(file), float(taken["seconds"])
 
 
-def _trained(summary: Summary, split: Split, recipe: Recipe, run: Run) -> tuple[Student, Score, Fitted]:
-    """The network trained on the summary, at the update that is best on the select split."""
+def _trained(summary: Summary, split: Split, recipe: Recipe, run: Run) -> tuple[Student, Score, float]:
+    """The network trained on the summary, at the learning rate and update best on select; seconds of one training."""
     material = summary.material()
+    exams = summary.exam(split.select), summary.exam(split.report)
+    tried = [_trained_at(rate, material, exams, recipe, summary.classes, run) for rate in recipe.learning_rates]
+    model, best, _ = max(tried, key=lambda one: one[1].score.select)
+    best.restore(model)
+    return Student(summary, model, recipe), best.score, sum(one[2].seconds for one in tried) / len(tried)
+
+
+def _trained_at(
+    learning_rate: float, material: Material, exams: tuple[Exam, Exam], recipe: Recipe, classes: int, run: Run
+) -> tuple[GraphClassifier, BestSoFar, Fitted]:
+    """One training, a stage of its own."""
     seed_everything("classifier", run.seed)
-    model = make_classifier(recipe, material.graph, summary.classes)
-    optimizer = make_optimizer(model, recipe)
+    model = make_classifier(recipe, material.graph, classes)
+    optimizer = make_optimizer(model, recipe, learning_rate)
     best = BestSoFar()
     fitted = fit(
         _step(model, optimizer, material, run.seed),
         {"student": model, "optimizer": optimizer, "best": best},
         recipe.updates,
         run,
-        stage="student",
-        evaluate=_evaluate(model, best, summary.exam(split.select), summary.exam(split.report)),
+        stage=f"student at {learning_rate:g}",
+        evaluate=_evaluate(model, best, *exams),
         evaluate_at=recipe.due(),
     )
-    best.restore(model)
-    return Student(summary, model, recipe), best.score, fitted
+    return model, best, fitted
 
 
 def _step(

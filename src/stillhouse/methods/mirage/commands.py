@@ -82,7 +82,7 @@ def summarise(
 
     graphs = mirage.graphs_of(config)
     started = time.monotonic()
-    made = mirage.summarise(graphs if all_graphs else split_graphs(graphs, config.seed).train, config)
+    made = mirage.summarise(graphs if all_graphs else split_graphs(graphs, config.seed).train, config, quiet=False)
     size = write_summary(made, out)
     print(f"{out}: {size:,} bytes in {time.monotonic() - started:.1f} s")
     print("\n".join(_described(made)))
@@ -113,7 +113,7 @@ def train(
     layers: int = 0,
     width: int = 64,
     updates: int = 400,
-    learning_rate: float = 3e-3,
+    learning_rates: tuple[float, ...] = (3e-3, 1e-2),
     seed: int = 0,
     out: Path | None = None,
 ) -> None:
@@ -126,14 +126,15 @@ def train(
         layers: 0 takes as many as the summary has hops.
         width: of the network.
         updates: optimizer updates.
-        learning_rate: Adam's.
+        learning_rates: Adam's; each is tried, and the best on the select split counts.
         seed: of the split and the network.
         out: folder for the trained network; it is not kept by default.
     """
     made = read_summary(summary)
     require(layers <= made.hops, f"{layers} layers on trees of {made.hops} hops", f"use at most {made.hops}")
+    require(len(learning_rates) > 0 and min(learning_rates) > 0, "no learning rate above 0", "give one or more")
     split = _split_like(made, data, seed)
-    recipe = Recipe(network, layers or made.hops, width, 0.0, updates, learning_rate)
+    recipe = Recipe(network, layers or made.hops, width, 0.0, updates, learning_rates)
     select, report = made.exam(split.select), made.exam(split.report)
     score, model = train_classifier(made.material(), recipe, select, report, made.classes, seed)
     control = untrained(recipe, select.graph, select, report, made.classes, seed)

@@ -52,7 +52,7 @@ def compared(
         "mirage",
         _sentence(config, marked, arms),
         METRICS,
-        tuple(_arm(name, role, row, config.seed) for name, role, row in marked),
+        tuple(_arm(name, role, row, config) for name, role, row in marked),
         tables=(_skew_table(config, run, arms), _summary_table(summary, arms)),
         notes=_notes(config, summary, arms),
     )
@@ -86,10 +86,11 @@ def _marked(row: Row, role: Role, floor: Row | None) -> Row:
     return replace(row, note="; ".join(filter(None, [row.note, words])))
 
 
-def _arm(name: str, role: Role, row: Row, seed: int) -> Arm:
+def _arm(name: str, role: Role, row: Row, config: Config) -> Arm:
     metrics = {"auc": row.report, "auc_last": row.last, "auc_select": row.select}
-    cost = Cost(bytes_on_disk=row.bytes or None, training_seconds=row.distil_seconds + row.train_seconds)
-    return Arm(name, role, metrics, cost, seed, row.note)
+    seconds = row.distil_seconds + row.train_seconds * len(config.learning_rates)
+    cost = Cost(bytes_on_disk=row.bytes or None, training_seconds=seconds)
+    return Arm(name, role, metrics, cost, config.seed, row.note)
 
 
 def _sentence(config: Config, rows: list[tuple[str, Role, Row]], arms: Arms) -> str:

@@ -62,8 +62,8 @@ class Config:
     """Dropout on the pooled vector."""
     updates: int = 400
     """Optimizer updates of every arm's network."""
-    learning_rate: float = 3e-3
-    """Adam's learning rate; full data also tries 1e-2 and keeps the better on the select split."""
+    learning_rates: tuple[float, ...] = (3e-3, 1e-2)
+    """Adam's learning rates: every arm's network is trained at each, and the best on the select split counts."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
     compare: Literal["all", "controls", "none"] = "all"
@@ -86,6 +86,11 @@ class Config:
         )
         require(0 <= self.support <= 1, f"support is {self.support}", "give a share of the class, 0 to 1")
         require(self.updates >= 1 and self.width >= 1, "updates or width below 1", "give one or more")
+        require(
+            len(self.learning_rates) > 0 and min(self.learning_rates) > 0,
+            f"learning_rates is {self.learning_rates}",
+            "give one or more numbers above 0",
+        )
         require(self.workers >= 1 and self.codes >= 1, "workers or codes below 1", "give one or more")
         require(
             self.network != "symmetric-gcn" or self.gcn_exact,
