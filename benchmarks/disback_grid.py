@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,31 @@ from stillhouse.diffusion.score_distillation import Cadence, ConstantTarget, Rea
 
 SHAPE = (1, 1, 2)
 MODES, SPREAD = 25, 0.02
-CURVE = (0, 25, 50, 100, 200, 400)
-POINTS = 1000
+CURVE_SHARES = (0.0, 0.0625, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
+POINTS = 500
+"""Of a curve's W2; the assignment's time grows with their cube."""
 NOTHING = Conditions(("point",), None)
+
+
+@dataclass(frozen=True)
+class Regime:
+    """Where the student starts, and the noise at which it is compared with its target."""
+
+    name: str
+    title: str
+    sigma: float
+    """Noise level at which the student is called: low, and its first points are near the modes."""
+    matching_range: tuple[float, float]
+    """Part of the noise grid that the matching loss draws from: little noise leaves the student's points where the
+    teacher has never seen any."""
+    updates: int
+
+
+REGIMES = (
+    Regime("all-noise", "25-mode grid, start at sigma 2.5, matched at all noise levels", 2.5, (0.02, 0.98), 800),
+    # sigma 0.03 to 3.3, four fifths of the draws of ln sigma ~ N(-1.2, 1.2), which Diff-Instruct is published with
+    Regime("little-noise", "25-mode grid, start at sigma 2.5, matched at sigma 0.03 to 3.3", 2.5, (0.13, 0.53), 800),
+)
 
 
 class PlaneDenoiser(nn.Module):
@@ -77,35 +100,28 @@ def grid_teacher(updates: int = 4000) -> PlaneDenoiser:
     return average.average
 
 
-def grid_arm(teacher: PlaneDenoiser, path: str, switch: str, dwell: int, sigma: float, rate: float, seed: int,
-             updates: int = CURVE[-1], recording: int = 100, nodes: int = 5) -> Any:  # fmt: skip
+def grid_arm(teacher: PlaneDenoiser, path: str, switch: str, switch_updates: int, regime: Regime, rate: float, seed: int,
+             recording: int = 100, nodes: int = 5) -> Any:  # fmt: skip
     """W2 along the training of one arm, with its passes, recording included."""
-    numbers = {"batch": 256, "sigmas": (sigma,), "weight_decay": 0.0, "ema_decay": 0.99, "fake_lr": 2 * rate}
+    sigma, updates = regime.sigma, regime.updates
+    numbers = {"batch": 128, "sigmas": (sigma,), "weight_decay": 0.0, "ema_decay": 0.99, "fake_lr": 2 * rate}
     data, passes = RealImages(None, torch.zeros(512, dtype=torch.long)), 0
     with tempfile.TemporaryDirectory() as scratch:
         folder, critic = Path(scratch), copy.deepcopy(teacher)
         if path != "none":
-            degraded = copy.deepcopy(teacher).requires_grad_(True)
-            recorder = ScoreDistillation(
-                copy.deepcopy(teacher), ConstantTarget(teacher), degraded, NOTHING, data, Recipe(**numbers)
-            )
-            when = node_updates(recording, nodes)
-            for i in range(recording):
-                seed_everything(seed, "recording", i)
-                recorder.step(i)
-                if i + 1 in when:
-                    save_node(folder, when.index(i + 1) + 1, degraded, teacher)
-            passes, critic = recorder.ledger["network_passes"], node_network(folder, nodes, teacher)
+            passes = record(teacher, numbers, folder, recording, nodes, seed)
+            critic = node_network(folder, nodes, teacher)
         target = ConstantTarget(teacher)
         if path == "backtrack":
-            target = Backtracking(teacher, folder, nodes, switch, dwell, updates // (2 * nodes))
+            target = Backtracking(teacher, folder, nodes, switch, switch_updates, updates // (2 * nodes))
         engine = ScoreDistillation(
             copy.deepcopy(teacher).requires_grad_(True), target, critic.requires_grad_(True), NOTHING, data,
-            Recipe(**numbers, student_lr=rate, cadence=Cadence(1, 1), matching_gradient=plain_matching_gradient),
+            Recipe(**numbers, student_lr=rate, cadence=Cadence(1, 1), matching_gradient=plain_matching_gradient,
+                   matching_range=regime.matching_range),
         )  # fmt: skip
-        curve = []
+        curve, when = [], {round(share * updates) for share in CURVE_SHARES}
         for i in range(updates + 1):
-            if i in CURVE:
+            if i in when:
                 position = {"student_updates": i, "network_passes": passes + engine.ledger["network_passes"]}
                 curve.append({**position, "value": quality(engine.ema.average, sigma, seed)})
             if i < updates:
@@ -113,6 +129,21 @@ def grid_arm(teacher: PlaneDenoiser, path: str, switch: str, dwell: int, sigma: 
                 engine.step(i)
     visits = [list(visit) for visit in target.visits] if isinstance(target, Backtracking) else []
     return {"curve": curve, "visits": visits}
+
+
+def record(teacher: PlaneDenoiser, numbers: dict[str, Any], folder: Path, updates: int, nodes: int, seed: int) -> int:
+    """The path from the teacher to its one-step student, as nodes in a folder; the passes it took."""
+    degraded = copy.deepcopy(teacher).requires_grad_(True)
+    data = RealImages(None, torch.zeros(512, dtype=torch.long))
+    frozen = copy.deepcopy(teacher).requires_grad_(False)
+    recorder = ScoreDistillation(frozen, ConstantTarget(teacher), degraded, NOTHING, data, Recipe(**numbers))
+    when = node_updates(updates, nodes)
+    for i in range(updates):
+        seed_everything(seed, "recording", i)
+        recorder.step(i)
+        if i + 1 in when:
+            save_node(folder, when.index(i + 1) + 1, degraded, teacher)
+    return recorder.ledger["network_passes"]
 
 
 @torch.no_grad()

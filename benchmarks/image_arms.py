@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from matplotlib.ticker import FuncFormatter
+
 import stillhouse
 from stillhouse.core.evidence import Bench, Claim, ClaimedArm, judge, mean_with_interval, ratio_of_means
 from stillhouse.core.files import content_hash
@@ -47,17 +49,36 @@ class ImageArms:
 
     def run(self, arm: ImageArm, seed: int, rate: float, judged_on: str) -> Any:
         """A run as a JSON value, taken up where an earlier start of the script left it."""
-        options = {
+        options = self._options(arm, seed, rate, judged_on)
+        return self.bench.piece({"method": arm.method, **options}, lambda: run_value(self.bench, arm.method, options))
+
+    def kept(self, arm: ImageArm, seed: int, rate: float, judged_on: str) -> Any | None:
+        """A run that is on disk; None where it is not."""
+        return self.bench.kept({"method": arm.method, **self._options(arm, seed, rate, judged_on)})
+
+    def _options(self, arm: ImageArm, seed: int, rate: float, judged_on: str) -> dict[str, Any]:
+        return {
             **self.shared, **arm.options, "seed": seed, "student_lr": rate, "fake_lr": 2 * rate, "judged_on": judged_on,
         }  # fmt: skip
-        return self.bench.piece({"method": arm.method, **options}, lambda: run_value(self.bench, arm.method, options))
 
     def rate(self, arm: ImageArm, arms: Sequence[ImageArm] = ()) -> float:
         """The arm's learning rate: best FID on the select split."""
         if len(self.rates) == 1:
             return self.rates[0]
-        tuned = next((other for other in arms if other.name == arm.tuned_as), arm)
+        tuned = self._tuned(arm, arms)
         return min(self.rates, key=lambda rate: self.run(tuned, TUNING_SEED, rate, "select")["metrics"]["fid"])
+
+    def kept_rate(self, arm: ImageArm, arms: Sequence[ImageArm] = ()) -> float | None:
+        """The arm's learning rate if it was tuned already."""
+        tuned = self._tuned(arm, arms)
+        runs = {rate: self.kept(tuned, TUNING_SEED, rate, "select") for rate in self.rates}
+        if len(self.rates) > 1 and None in runs.values():
+            return None
+        return min(self.rates, key=lambda rate: runs[rate]["metrics"]["fid"] if runs[rate] else 0.0)
+
+    def _tuned(self, arm: ImageArm, arms: Sequence[ImageArm]) -> ImageArm:
+        """The arm whose rate this one takes."""
+        return next((other for other in arms if other.name == arm.tuned_as), arm)
 
     def reports(self, arm: ImageArm, arms: Sequence[ImageArm] = ()) -> list[Any]:
         """The arm's reported runs, a seed each."""
@@ -91,10 +112,14 @@ def run_value(bench: Bench, method: str, options: Mapping[str, Any]) -> Any:
     cost = dict(vars(student.cost))
     curves = {curve.metric: [dict(point) for point in curve.points] for curve in run.result.curves}
     others = {arm.name: dict(arm.metrics) for arm in run.result.arms if arm.role != "student"}
+    other_costs = {arm.name: dict(vars(arm.cost)) for arm in run.result.arms if arm.role != "student"}
     tables = [[list(row) for row in table.rows] for table in run.result.tables]
     for checkpoints in folder.rglob("checkpoint"):
         shutil.rmtree(checkpoints)
-    return {"metrics": dict(student.metrics), "cost": cost, "curves": curves, "others": others, "tables": tables}
+    return {
+        "metrics": dict(student.metrics), "cost": cost, "curves": curves, "tables": tables,
+        "others": others, "other_costs": other_costs,
+    }  # fmt: skip
 
 
 def at(points: Sequence[Mapping[str, float]], axis: str, position: float) -> float:
@@ -120,4 +145,12 @@ def made_claim(
 
 def mean(values: Sequence[float]) -> float:
     """Arithmetic mean."""
-    return mean_with_interval(values, resamples=1)[0]
+    return mean_with_interval(values)[0]
+
+
+def plain_logarithm(axes: Any) -> None:
+    """A logarithmic y axis with plain numbers, and a grid."""
+    axes.set_yscale("log")
+    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        set_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axes.grid(alpha=0.3, which="both")

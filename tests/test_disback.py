@@ -23,9 +23,10 @@ from stillhouse.diffusion.degradation import (
 from stillhouse.diffusion.denoiser import Denoiser, load_denoiser, save_denoiser
 from stillhouse.diffusion.losses import denoising_loss
 from stillhouse.diffusion.preconditioning import Edm
-from stillhouse.diffusion.score_distillation import ConstantTarget, RealImages, Recipe, ScoreDistillation
+from stillhouse.diffusion.score_distillation import Cadence, ConstantTarget, RealImages, Recipe, ScoreDistillation
 from stillhouse.diffusion.score_matching import matching_step, narrower
 from stillhouse.methods import disback
+from stops import stopped_and_resumed
 from test_diffusion import tiny_unet
 
 TINY = ROWS["disback"]
@@ -111,6 +112,22 @@ def test_renamed_weights_are_refused_not_ignored(path):
         load_node(folder, 2, teacher)
 
 
+def test_a_bad_node_stops_the_walk_before_it_begins(path):
+    """Not after hours, when the walk arrives there."""
+    folder = path[2]
+    node_file(folder, 1).write_bytes(b"")
+    with pytest.raises(UserError, match=r"node-001.* cannot be read"):
+        walk(path)
+
+
+def test_a_node_that_is_not_finite_is_refused(path):
+    teacher, nodes, folder = path
+    next(nodes[1].parameters()).data.fill_(float("nan"))
+    save_node(folder, 2, nodes[1], teacher)
+    with pytest.raises(UserError, match="not finite"):
+        load_node(folder, 2, teacher)
+
+
 # ---- the walk
 
 
@@ -157,6 +174,24 @@ def test_adaptive_walk_ends_even_if_the_gap_always_falls(path):
         target.after_student_update(gap)
         gap *= 0.5
     assert target.position == 0
+
+
+def test_no_gradient_reaches_a_node_or_the_teacher(path):
+    """Even if the teacher's weights asked for one."""
+    teacher, nodes, _ = path
+    teacher.requires_grad_(True)
+    target = walk(path, switch_updates=1)
+    conditions, data = Conditions(("a", "b", "c"), torch.arange(3)), RealImages(None, torch.arange(12) % 3)
+    student, fake = (copy.deepcopy(nodes[2]).requires_grad_(True) for _ in range(2))
+    engine = ScoreDistillation(student, target, fake, conditions, data, Recipe(batch=4, cadence=Cadence(1, 1)))
+    before, moved = copy.deepcopy(teacher), copy.deepcopy(student)
+    for i in range(4):
+        seed_everything(0, "steps", i)
+        engine.step(i)
+        assert all(p.grad is None for network in (teacher, target.node) for p in network.parameters())
+    assert target.position == 0
+    assert same_weights(teacher, before)
+    assert not same_weights(student, moved)
 
 
 def test_position_survives_a_kill(path):
@@ -304,3 +339,15 @@ def test_presets_can_be_estimated_only_from_valid_numbers():
         disback.check(preset)
     with pytest.raises(UserError):
         disback.check(dataclasses.replace(disback.PRESETS["laptop"], updates_ratio=0))
+
+
+@pytest.mark.parametrize(("stage", "update"), [("score-matching", 1), ("recording", 3), ("student", 5)])
+def test_stopped_in_any_stage_it_resumes_to_equal_bits(tmp_path, monkeypatch, stage, update):
+    """The walk's position included: the student's stop falls between two nodes."""
+    options = {**TINY, "student_widths": (8, 8), "score_matching_updates": 2, "switch": "adaptive"}
+    straight = stillhouse.run("disback", out=tmp_path / "straight", quiet=True, **options)
+    again = stopped_and_resumed("disback", options, tmp_path / "again", stage, update, monkeypatch)
+    left, right = load_file(straight.model_folder / WEIGHTS), load_file(again.model_folder / WEIGHTS)
+    assert all(left[name].equal(right[name]) for name in left)
+    assert again.result.tables == straight.result.tables
+    assert [c.points for c in again.result.curves] == [c.points for c in straight.result.curves]

@@ -1,6 +1,10 @@
 """Multi-Student Distillation: partitions, the router, and students that are trained and resumed alone."""
 
 import dataclasses
+import json
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,14 +13,18 @@ from safetensors.torch import load_file
 import stillhouse
 from rows import ROWS
 from stillhouse.core.errors import UserError
+from stillhouse.core.options import to_plain
 from stillhouse.core.run import Run, open_part
 from stillhouse.core.seeding import seed_everything
 from stillhouse.diffusion.conditions import Conditions
 from stillhouse.diffusion.denoiser import Denoiser, load_denoiser
 from stillhouse.diffusion.preconditioning import Edm
-from stillhouse.diffusion.router import RoutedDenoiser, divide, label_embeddings
+from stillhouse.diffusion.router import ROUTER, RoutedDenoiser, divide, label_embeddings
 from stillhouse.diffusion.score_distillation import RealImages
-from stillhouse.methods import multi_student
+from stillhouse.diffusion.students import student_sigmas
+from stillhouse.diffusion.task import prepare
+from stillhouse.methods import dmd2, multi_student
+from stops import stopped_and_resumed
 from test_diffusion import tiny_unet
 
 TINY = ROWS["multi_student"]
@@ -32,6 +40,13 @@ def denoiser(seed, **options):
 
 def run_tiny(folder, **options):
     return stillhouse.run("multi_student", out=folder, quiet=True, **{**TINY, **options})
+
+
+def new_run(folder, **options):
+    """A run folder in which nothing is trained yet."""
+    config = dataclasses.replace(multi_student.PRESETS["laptop"], **{**TINY, **options})
+    Run.create("multi_student", to_plain(config), out=folder, quiet=True).close()
+    return folder
 
 
 def same_files(one, two):
@@ -143,8 +158,8 @@ def test_a_students_batches_hold_nothing_but_its_part(tmp_path, monkeypatch):
     seen = {}
     engine_of = multi_student.matching_engine
 
-    def watched(config, setting, student, data, sigmas):
-        engine = engine_of(config, setting, student, data, sigmas)
+    def watched(config, setting, student, data, sigmas, regression):
+        engine = engine_of(config, setting, student, data, sigmas, regression)
         draws = [engine.draw() for _ in range(20)]
         labels = {int(x) for draw in draws for x in (*draw.labels, *draw.real_labels)}
         seen[len(seen)] = labels
@@ -179,10 +194,7 @@ def test_failed_student_is_resumed_alone(straight, tmp_path, monkeypatch):
 
 def test_students_of_two_processes_make_the_run_of_one(straight, tmp_path, monkeypatch):
     """A student that another process holds is passed over; trained by its own command, it is the same student."""
-    folder, config = tmp_path / "run", dataclasses.replace(multi_student.PRESETS["laptop"], **TINY)
-    from stillhouse.core.options import to_plain
-
-    Run.create("multi_student", to_plain(config), out=folder, quiet=True).close()
+    folder = new_run(tmp_path / "run")
     with open_part(folder, "1", quiet=True), pytest.raises(UserError, match=r"\(1\).*another process works on"):
         stillhouse.resume(folder, quiet=True)
     multi_student.student(folder, 1, quiet=True)
@@ -220,6 +232,8 @@ def test_smaller_students_learn_the_teachers_score_first(tmp_path):
         ({"students": 0}, "0 students"),
         ({"adversarial_updates": -1}, "-1 adversarial updates"),
         ({"gan_weight": 0.0}, "adversarial updates with --gan-weight 0"),
+        ({"pairs": -1}, "-1 pairs"),
+        ({"pairs": 10, "pair_weight": 0.0}, "a pair weight of 0.0"),
     ],
 )
 def test_bad_options_are_one_line(tmp_path, options, message):
@@ -232,3 +246,132 @@ def test_student_command_refuses_what_is_not_there(straight, tmp_path):
         multi_student.student(straight.folder, 2)
     with pytest.raises(UserError, match="no file"):
         multi_student.student(tmp_path, 0)
+
+
+@pytest.mark.slow
+def test_two_processes_pass_over_a_student_that_another_process_holds(straight, tmp_path):
+    """Only the first process of the group can see the lock; both must act on it, or one waits for the other for ever."""
+    folder = new_run(tmp_path / "run")
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "stillhouse"]
+    words = [sys.executable, *two, "resume", str(folder), "--quiet"]
+    with open_part(folder, "0", quiet=True):
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "not all students are done (0)" in done.stderr
+    assert (folder / "parts" / "1" / "done.json").exists()
+    subprocess.run(words, check=True, timeout=120, capture_output=True)
+    assert (folder / "result.json").exists()
+
+
+# ---- the regression set
+
+
+def test_pairs_are_of_all_conditions_for_every_student_and_charged_once(straight, tmp_path, monkeypatch):
+    seen = []
+    engine_of = multi_student.matching_engine
+
+    def watched(config, setting, student, data, sigmas, regression=None):
+        seen.append((set(data.labels.tolist()), set(regression.pairs.labels.tolist())))
+        return engine_of(config, setting, student, data, sigmas, regression)
+
+    monkeypatch.setattr(multi_student, "matching_engine", watched)
+    run = run_tiny(tmp_path / "run", pairs=120, pair_weight=0.5)
+    everything = set(range(10))
+    assert seen == [({0, 1, 2, 3, 4}, everything), ({5, 6, 7, 8, 9}, everything)]
+    making = 120 * (2 * TINY["teacher_steps"] - 1)
+    regressing = 2 * TINY["students"] * TINY["student_updates"] * TINY["batch"]
+    costs = [each.result.arm("student").cost.training_passes for each in (run, straight)]
+    assert costs[0] - costs[1] == making + regressing
+    points = run.result.curves[0].points
+    assert points[0]["network_passes"] == making
+    assert points[-1]["network_passes"] == costs[0]
+    records = [json.loads(line) for line in (run.folder / "parts/1/metrics.jsonl").read_text().splitlines()]
+    stages = {record["stage"] for record in records if "regression" in record}
+    assert stages == {"matching-1"}
+
+
+# ---- one student
+
+
+def test_one_student_takes_the_steps_of_dmd2(tmp_path):
+    """K = 1: the same engine on the same data, so the same weights from the same random numbers, GAN apart."""
+    shared = {**{k: v for k, v in ROWS["dmd2"].items() if k != "gan_weight"}}
+    both = []
+    for module, options in ((dmd2, {"gan_weight": 0.0}), (multi_student, {"students": 1, "adversarial_updates": 0})):
+        config = dataclasses.replace(module.PRESETS["laptop"], **{**shared, **options})
+        with Run.create("dmd2", {}, out=tmp_path / module.__name__, quiet=True) as run:
+            setting = prepare(config, run)
+        if module is dmd2:
+            engine = dmd2.build_engine(config, setting)
+        else:
+            data = setting.real_images().of_labels(multi_student.parts_of(config, setting)[0])
+            sigmas = student_sigmas(config, setting.teacher.denoiser)
+            engine = multi_student.matching_engine(config, setting, setting.teacher.denoiser, data, sigmas)
+        for i in range(4):
+            seed_everything(0, "step", i)
+            engine.step(i)
+        both.append(engine)
+    one, two = both
+    assert one.ledger.counts == two.ledger.counts
+    for left, right in (
+        (one.student, two.student),
+        (one.fake_score, two.fake_score),
+        (one.ema.average, two.ema.average),
+    ):
+        assert all(a.equal(b) for a, b in zip(left.parameters(), right.parameters(), strict=True))
+
+
+# ---- damaged folders
+
+
+@pytest.mark.parametrize(
+    ("router", "message"),
+    [
+        ({"parts": [[0, 1, 2, 3, 4], [5, 6, 7, 8, 99]]}, "does not divide its 10 labels"),
+        ({"parts": [[0, 1, 2, 3, 4], [4, 5, 6, 7, 8]]}, "does not divide its 10 labels"),
+        ({"parts": [[0, 1, 2, 3, 4], [5, 6, 7, 8]]}, "does not divide its 10 labels"),
+        ({"parts": [["a"], ["b"]]}, "is not a router"),
+        ({"parts": None}, "is not a router"),
+        ({"sigmas": ["much"]}, "is not a router"),
+    ],
+)
+def test_a_router_that_does_not_divide_all_labels_is_refused(straight, tmp_path, router, message):
+    known = json.loads((straight.model_folder / ROUTER).read_text())
+    (tmp_path / ROUTER).write_text(json.dumps({**known, **router}))
+    with pytest.raises(UserError, match=message):
+        multi_student.load(tmp_path)
+
+
+def copy_unfinished(run, folder):
+    shutil.copytree(run.folder, folder)
+    (folder / "result.json").unlink()
+    return folder
+
+
+@pytest.mark.parametrize("lost", ["model", "."])
+def test_a_student_that_was_lost_is_trained_again_alone(straight, tmp_path, lost):
+    folder = copy_unfinished(straight, tmp_path / "run")
+    shutil.rmtree(folder / "parts" / "1" / lost)
+    kept = (folder / "parts" / "0" / "done.json").stat().st_mtime_ns
+    stillhouse.resume(folder, quiet=True)
+    assert (folder / "parts" / "0" / "done.json").stat().st_mtime_ns == kept
+    name = f"student-1/{WEIGHTS}"
+    assert same_files(folder / "model" / name, straight.model_folder / name)
+
+
+@pytest.mark.parametrize("lost", ["images/000000000.safetensors", "metrics.jsonl", "done.json"])
+def test_a_damaged_part_is_named_with_what_to_do(straight, tmp_path, lost):
+    folder = copy_unfinished(straight, tmp_path / "run")
+    part = folder / "parts" / "0"
+    (part / lost).write_text('{"hours": 2}' if lost == "done.json" else "")
+    with pytest.raises(UserError, match=r"parts/0.* remove .*parts/0 and resume"):
+        stillhouse.resume(folder, quiet=True)
+
+
+@pytest.mark.parametrize(("stage", "update"), [("matching-0", 1), ("adversarial-0", 1), ("matching-1", 3)])
+def test_stopped_in_any_students_stage_it_resumes_to_equal_bits(straight, tmp_path, monkeypatch, stage, update):
+    again = stopped_and_resumed("multi_student", TINY, tmp_path / "run", stage, update, monkeypatch)
+    for number in range(TINY["students"]):
+        name = f"student-{number}/{WEIGHTS}"
+        assert same_files(again.model_folder / name, straight.model_folder / name)
+    assert [c.points for c in again.result.curves] == [c.points for c in straight.result.curves]

@@ -156,6 +156,14 @@ class Bench:
         self.asked[file] = read_json(file)
         return self.asked[file]["value"]
 
+    def kept(self, key: Mapping[str, Any]) -> Any | None:
+        """The value of a piece that is on disk; None, and nothing computed, where it is not."""
+        file = self._file(key)
+        if not file.exists():
+            return None
+        self.asked[file] = read_json(file)
+        return self.asked[file]["value"]
+
     def has(self, key: Mapping[str, Any]) -> bool:
         """Whether the key's piece is on disk."""
         return self._file(key).exists()

@@ -197,8 +197,16 @@ def open_part(whole: Path, name: str, *, quiet: bool = False, checkpoint_seconds
         UserError: `whole` is not a run folder, or another process works on this part.
     """
     folder = whole / "parts" / name
-    if rank() == 0 and not (folder / "config.json").exists():
-        write_json(folder / "environment.json", environment())
-        write_json(folder / "config.json", read_json(whole / "config.json"))
-    from_leader("the part's folder is there")
-    return Run.open(folder, quiet=quiet, checkpoint_seconds=checkpoint_seconds)
+    opened, trouble = None, ""
+    if rank() == 0:
+        try:
+            if not (folder / "config.json").exists():
+                write_json(folder / "environment.json", environment())
+                write_json(folder / "config.json", read_json(whole / "config.json"))
+            opened = Run.open(folder, quiet=quiet, checkpoint_seconds=checkpoint_seconds)
+        except UserError as error:
+            trouble = json.dumps([error.what, error.mend])
+    # only the first process sees the lock: the others must not begin what it passes over
+    if trouble := from_leader(trouble):
+        raise UserError(*json.loads(trouble))
+    return opened or Run.open(folder, quiet=quiet, checkpoint_seconds=checkpoint_seconds)

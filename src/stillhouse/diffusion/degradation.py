@@ -16,12 +16,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from stillhouse.core.errors import UserError
+from stillhouse.core.errors import UserError, require
 from stillhouse.core.files import write_atomically
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.samplers import guided
 from stillhouse.diffusion.task import weights_hash
 
+NODE_MEND = "start a new run: the path is recorded again"
 STILL_FALLING = 0.98
 """Adaptive switching goes on while the later half of the score gaps is below this share of the earlier half."""
 
@@ -43,23 +44,37 @@ def load_node(folder: Path, number: int, teacher: Denoiser) -> dict[str, Tensor]
     """The weights teacher + delta of node `number`; those of the teacher itself for node 0.
 
     Raises:
-        UserError: the file is missing, damaged, of another teacher, or its weights are not exactly the teacher's.
+        UserError: the file is missing, damaged, of another teacher, or its weights are not finite or not exactly the
+            teacher's.
     """
     origin: dict[str, Tensor] = teacher.unet.state_dict()
     if number == 0:
         return origin
-    path, mend = node_file(folder, number), "start a new run: the path is recorded again"
+    check_node(folder, number, teacher)
+    with safe_open(node_file(folder, number), framework="pt") as file:
+        moved = {name: weight + file.get_tensor(name).to(weight.device) for name, weight in origin.items()}
+    finite = all(bool(weight.isfinite().all()) for weight in moved.values())
+    require(finite, f"{node_file(folder, number)} holds weights that are not finite", NODE_MEND)
+    return moved
+
+
+def check_node(folder: Path, number: int, teacher: Denoiser) -> None:
+    """See that node `number` is there, whole, of this teacher, and has exactly its weights; they are not read.
+
+    Raises:
+        UserError: it is not.
+    """
+    path = node_file(folder, number)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            delta = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"node {path} cannot be read ({error})", mend) from error
-    if metadata.get("teacher") != weights_hash(teacher) or metadata.get("node") != str(number):
-        raise UserError(f"{path} is not node {number} of this teacher's path", mend)
-    if {name: weight.shape for name, weight in delta.items()} != {n: w.shape for n, w in origin.items()}:
-        raise UserError(f"the weights in {path} are not those of the teacher's network", mend)
-    return {name: weight + delta[name].to(weight.device) for name, weight in origin.items()}
+        raise UserError(f"node {path} cannot be read ({error})", NODE_MEND) from error
+    mine = metadata.get("teacher") == weights_hash(teacher) and metadata.get("node") == str(number)
+    require(mine, f"{path} is not node {number} of this teacher's path", NODE_MEND)
+    wanted = {name: tuple(weight.shape) for name, weight in teacher.unet.state_dict().items()}
+    require(shapes == wanted, f"the weights in {path} are not those of the teacher's network", NODE_MEND)
 
 
 def node_network(folder: Path, number: int, teacher: Denoiser) -> Denoiser:
@@ -100,6 +115,8 @@ class Backtracking:
         self.gaps: list[float] = []
         self.visits: list[tuple[int, int, float, float]] = []
         self.node = copy.deepcopy(teacher)
+        for number in range(1, nodes):
+            check_node(folder, number, teacher)  # now, not when the walk arrives there
         self._go_to(nodes - 1)
 
     @property

@@ -20,7 +20,7 @@ from stillhouse.core.seeding import generator
 from stillhouse.diffusion.autoencoder import Autoencoder
 from stillhouse.diffusion.conditions import Conditions
 from stillhouse.diffusion.denoiser import Denoiser
-from stillhouse.diffusion.samplers import few_step, guided, heun, sampling_sigmas
+from stillhouse.diffusion.samplers import few_step, guided, guided_passes, heun, sampling_sigmas
 
 Images = Float[Tensor, "batch channels height width"]
 
@@ -46,7 +46,7 @@ def heun_sampler(
 ) -> Sampler:
     """EDM's deterministic sampler of a teacher: 2 steps - 1 passes, twice that when guided."""
     sigmas = sampling_sigmas(denoiser.preconditioning, steps)
-    passes = (2 * steps - 1) * (1 if guidance_scale == 1.0 else 2)
+    passes = (2 * steps - 1) * guided_passes(guidance_scale)
 
     def sample(noise: Tensor, condition: Tensor | None) -> Tensor:
         return _decoded(heun(guided(denoiser, condition, guidance_scale), noise[:, 0], sigmas), autoencoder)

@@ -14,6 +14,7 @@ from stillhouse.diffusion.conditions import new_text_encoder
 from stillhouse.diffusion.denoiser import Denoiser, load_denoiser
 from stillhouse.diffusion.images import captions
 from stillhouse.diffusion.preconditioning import Edm
+from stillhouse.diffusion.samplers import guided_passes
 from stillhouse.diffusion.students import DistillationTask, StudentTask
 from stillhouse.diffusion.task import ImageTask, curve_updates, load_splits, teacher_plan
 from stillhouse.diffusion.teacher import new_unet, teacher_folder
@@ -46,7 +47,7 @@ def plan_distillation(
     updates = task.student_updates * students
     steps = updates * task.updates_ratio
     # student: image (2), target, critic, GAN (2); critic: its loss (2), GAN on fake and real (4), image where it has none
-    per_student = 2 + (1 if task.guidance_scale == 1 else 2) + 1 + 2 * gan
+    per_student = 2 + guided_passes(task.guidance_scale) + 1 + 2 * gan
     per_critic = 2 + 4 * gan
     passes = round(task.batch * (updates * per_student + steps * per_critic + steps - updates + steps * earlier))
     return _estimate(task, network, cached, passes, steps, 8, before)
@@ -61,7 +62,7 @@ def plan_prompt_distillation(task: DistillationTask, network: Denoiser, cached: 
         fake_score: whether there is one.
     """
     updates, steps = task.student_updates, task.student_updates * task.updates_ratio
-    guided = 1 if task.guidance_scale == 1 else 2
+    guided = guided_passes(task.guidance_scale)
     # student: image (2), target, fake score; fake score: its loss (2), image where the student has no turn
     per_student, per_step = 2 + guided * (1 + fake_score), 2 * fake_score
     passes = task.batch * (updates * per_student + steps * per_step + (steps - updates) * fake_score)
@@ -84,7 +85,7 @@ def _estimate(
         return Stage(name, updates, passes, passes * mean_pass, 4 * copies * parameters)
 
     teacher_updates = 0 if cached else task.teacher_updates
-    guided = 1 if task.guidance_scale == 1 else 2
+    guided = guided_passes(task.guidance_scale)
     evaluations = len(curve_updates(task.student_updates)) + 2 * guided * task.teacher_steps + 10
     return Estimate(
         (

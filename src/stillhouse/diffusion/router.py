@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,13 +12,16 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from stillhouse.core.errors import require
+from stillhouse.core.errors import UserError, first_line, require
+from stillhouse.core.files import read_json
 from stillhouse.core.seeding import derive_seed
 from stillhouse.diffusion.conditions import Conditions
 from stillhouse.diffusion.denoiser import Denoiser
 
 Parts = tuple[tuple[int, ...], ...]
 """For each student its labels; disjoint, and together all."""
+ROUTER = "router.json"
+"""In the folder of an exported model: the parts, the labels' names, the noise levels."""
 
 
 def divide(
@@ -117,3 +121,21 @@ class RoutedDenoiser(Denoiser):
             rows = chosen == number
             denoised[rows] = self.students[number](x[rows], sigma[rows], condition[rows])
         return denoised
+
+
+def read_router(file: Path) -> tuple[Parts, tuple[str, ...], tuple[float, ...]]:
+    """The labels of each student, the labels' names, and the noise levels.
+
+    Raises:
+        UserError: the file is missing or damaged, or the parts are not disjoint and complete.
+    """
+    mend = "export the model again: remove its folder and the run's result.json, then resume the run"
+    settings = read_json(file)
+    try:
+        parts = tuple(tuple(map(int, part)) for part in settings["parts"])
+        names, sigmas = tuple(map(str, settings["class_names"])), tuple(map(float, settings["sigmas"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} is not a router ({first_line(error)})", mend) from error
+    divided = sorted(label for part in parts for label in part) == list(range(len(names)))
+    require(divided, f"{file} does not divide its {len(names)} labels among the students", mend)
+    return parts, names, sigmas

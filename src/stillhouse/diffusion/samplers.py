@@ -37,6 +37,11 @@ def guided(denoiser: Denoiser, condition: Tensor | None, scale: float = 1.0) -> 
     return denoise
 
 
+def guided_passes(scale: float) -> int:
+    """Network passes an image that `guided` takes at this scale."""
+    return 1 if scale == 1.0 else 2
+
+
 def sampling_sigmas(noise: Preconditioning, steps: int, rho: float = 7.0) -> list[float]:
     """The Karras grid from sigma_max to sigma_min, `steps` levels, and 0 (arXiv 2206.00364, eq. 5)."""
     position = torch.linspace(1, 0, steps, dtype=torch.float64) if steps > 1 else torch.ones(1, dtype=torch.float64)

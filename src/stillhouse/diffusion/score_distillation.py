@@ -35,7 +35,8 @@ from stillhouse.diffusion.losses import (
     matching_gradient,
     stop_gradient_loss,
 )
-from stillhouse.diffusion.samplers import guided
+from stillhouse.diffusion.pairs import Regression
+from stillhouse.diffusion.samplers import guided, guided_passes
 
 Images = Float[Tensor, "batch channels height width"]
 MatchingGradient = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -183,6 +184,8 @@ class Draw:
     level: int
     """Which of the student's levels is trained in this step."""
     without_condition: bool = False
+    pairs: Int[Tensor, " batch"] | None = None
+    """Which of the teacher's pairs the regression uses."""
 
     def parts(self, count: int) -> Iterator[Draw]:
         """This process's share of the batch, in `count` parts."""
@@ -212,6 +215,7 @@ class ScoreDistillation:
         data: real images (may be None for image-free distillation) and the labels to draw.
         recipe: the numbers.
         discriminator: for the GAN loss; needs real images.
+        regression: of a one-step student on the teacher's noise-image pairs, beside the matching loss.
     """
 
     def __init__(
@@ -223,9 +227,11 @@ class ScoreDistillation:
         data: RealImages,
         recipe: Recipe,
         discriminator: Discriminator | None = None,
+        regression: Regression | None = None,
     ) -> None:
         self.student, self.target, self.fake_score = student, target, fake_score
         self.conditions, self.data, self.recipe, self.discriminator = conditions, data, recipe, discriminator
+        self.regression = regression
         self.ema = Ema(student, recipe.ema_decay)
         self.ledger = Ledger()
         self.gan_balance = GanBalance(recipe.gan_weight if discriminator else 0.0, recipe.gan_share)
@@ -288,6 +294,7 @@ class ScoreDistillation:
             noises=noises.to(device),
             level=int(torch.randint(len(recipe.sigmas), ())),
             without_condition=recipe.null_share > 0 and float(torch.rand(())) < recipe.null_share,
+            pairs=self.regression.draw(batch) if self.regression else None,
         )
 
     def generate(self, part: Draw) -> Images:
@@ -331,6 +338,8 @@ class ScoreDistillation:
             share = len(x) / size
             x.backward(share * self._image_gradient(x.detach().requires_grad_(), part, share, losses))
             generated.append(x.detach())
+            if self.regression:
+                self._regress(self.regression, part, share, losses)
         losses["student_gradient"] = self._take_step(i, self.student_optimizer)
         self.ema.update()
         self.ledger.add("student_updates")
@@ -362,14 +371,22 @@ class ScoreDistillation:
             noised = x + sigma[:, None, None, None] * part.noises[:, MATCHING]
             real = self.target.denoise(noised, sigma, condition, recipe.guidance_scale)
             fake = x
-            self._count(_passes(len(x), recipe.guidance_scale))
+            self._count(len(x) * guided_passes(recipe.guidance_scale))
             if self.fake_score:
                 fake = guided(self.fake_score, condition, recipe.fake_guidance_scale)(noised, sigma)
-                self._count(_passes(len(x), recipe.fake_guidance_scale))
+                self._count(len(x) * guided_passes(recipe.fake_guidance_scale))
             weight = recipe.matching_weighting(sigma)[:, None, None, None]
             gradient = weight * recipe.matching_gradient(x, fake, real)
             _add(losses, "score_gap", share * float((fake - real).abs().mean()))
         return stop_gradient_loss(x, gradient)
+
+    def _regress(self, regression: Regression, part: Draw, share: float, losses: dict[str, float]) -> None:
+        """Add the gradient of weight L_reg on this part's pairs."""
+        assert part.pairs is not None
+        loss = regression.loss(self.student, self.recipe.sigmas[0], self.conditions, part.pairs)
+        self._count(2 * len(part.pairs))
+        (share * regression.weight * loss).backward()
+        _add(losses, "regression", share * loss.item())
 
     # ---- the critic's turn
 
@@ -444,7 +461,3 @@ class ScoreDistillation:
 
 def _add(losses: dict[str, float], name: str, value: float) -> None:
     losses[name] = losses.get(name, 0.0) + value
-
-
-def _passes(images: int, guidance_scale: float) -> int:
-    return images if guidance_scale == 1.0 else 2 * images

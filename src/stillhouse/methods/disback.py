@@ -78,7 +78,7 @@ class Config(AdversarialTask):
     """Nodes recorded between the teacher and the initial student, the latter included."""
     recording_updates: int = 100
     """Updates of the degradation recording."""
-    recording_lr: float = 2e-4
+    recording_lr: float = 8e-4
     """Learning rate of the degradation recording."""
     switch: Literal["fixed", "adaptive"] = "adaptive"
     """When the target moves on: after so many updates, as published, or when the score gap stops falling."""

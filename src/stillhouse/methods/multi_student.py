@@ -10,15 +10,16 @@ so that each has less to learn and a sample still takes one pass of one network.
 
 * teacher score matching, if it is smaller than the teacher: L_TSM = E lambda_t || mu_phi(x_t) - mu_teacher(x_t) ||^2 on
   the noised real images of its part; the fake score stays a copy of the teacher, since it keeps the role of a score;
-* distribution matching with the conditions of its part (DMD's gradient);
+* distribution matching with the conditions of its part (DMD's gradient), with `pairs` beside DMD's regression on noise-image
+  pairs of the teacher, which are of all conditions for every student: filtered ones made it collapse (section 3.2);
 * adversarial distribution matching, with conditions and real images of its part (DMD2's GAN loss).
 
 Each student is a run of its own inside the run folder (`parts/<k>`), with a lock, a checkpoint and a log: K processes or
 machines on one file system train one each with `stillhouse multi_student student RUN K`, a killed or failed one is resumed
 alone, and `stillhouse resume RUN` trains what is missing and puts the students together.
 
-What differs, and why: distribution matching uses the two time-scale rule in place of DMD's regression on teacher pairs,
-as the paper itself does for Stable Diffusion; the adversarial stage starts from the average of the first stage's
+What differs, and why: distribution matching uses the two time-scale rule and no pairs by default, as the paper itself does
+for Stable Diffusion, since a set of pairs costs 35 passes each; pairs are compared by squares, not LPIPS; the adversarial stage starts from the average of the first stage's
 weights. The router is part of the exported model and sends a text that no student was trained on to the student of the
 nearest known text.
 """
@@ -32,26 +33,25 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load as tensors_of
-from safetensors.torch import save as safetensors_bytes
-from torch import Tensor
 from tyro.conf import Positional
 
-from stillhouse.core.distributed import from_leader
+from stillhouse.core.distributed import from_leader, world_size
 from stillhouse.core.errors import UserError, require
-from stillhouse.core.estimate import Estimate
-from stillhouse.core.files import make_folder_atomically, read_json, write_atomically, write_json
+from stillhouse.core.estimate import Estimate, Stage
+from stillhouse.core.files import make_folder_atomically, read_json, write_json
 from stillhouse.core.options import from_plain
-from stillhouse.core.result import Curve, Result, Table
+from stillhouse.core.result import Result, Table
 from stillhouse.core.run import Run, open_part
 from stillhouse.core.seeding import seed_everything
 from stillhouse.diffusion.autoencoder import load_autoencoder
 from stillhouse.diffusion.conditions import load_text_encoder
 from stillhouse.diffusion.denoiser import Denoiser, load_denoiser, save_denoiser
-from stillhouse.diffusion.evaluation import evaluation_noise, images_from
 from stillhouse.diffusion.generator import Generator, sample_with
+from stillhouse.diffusion.pairs import Regression, teacher_pairs
+from stillhouse.diffusion.part_images import assembled_curves, draw_part, keep_images, mend_of
 from stillhouse.diffusion.planning import Before, plan_distillation
-from stillhouse.diffusion.router import Parts, RoutedDenoiser, divide, label_embeddings
+from stillhouse.diffusion.router import ROUTER, Parts, RoutedDenoiser, divide, label_embeddings, read_router
+from stillhouse.diffusion.samplers import guided_passes
 from stillhouse.diffusion.score_distillation import ConstantTarget, RealImages, ScoreDistillation
 from stillhouse.diffusion.score_matching import match_teacher
 from stillhouse.diffusion.students import (
@@ -67,11 +67,10 @@ from stillhouse.diffusion.students import (
     train_student,
     trainable_copy,
 )
-from stillhouse.diffusion.task import AXES, CURVE_METRICS, Setting, prepare
+from stillhouse.diffusion.task import Setting, prepare, weights_hash
 
 DONE = "done.json"
 """In a student's part of the run: what it cost. There only when its network is."""
-ROUTER = "router.json"
 SHARED_PARTS = ("vae", "scheduler")
 
 
@@ -95,6 +94,10 @@ class Config(AdversarialTask):
     """Updates in which a smaller student first learns the teacher's score; 0 for none (an ablation)."""
     score_matching_lr: float = 1e-3
     """Learning rate of that."""
+    pairs: int = 0
+    """Noise-image pairs of the teacher for a regression loss in distribution matching, made once and kept; 0 for none."""
+    pair_weight: float = 0.25
+    """Weight of that loss."""
 
 
 PRESETS: Mapping[str, Config] = {
@@ -131,7 +134,7 @@ def parts_of(config: Config, setting: Setting) -> Parts:
 
 def train_part(config: Config, setting: Setting, number: int, part: Run) -> None:
     """All stages of student `number`, in its own part of the run; nothing if it is done."""
-    if (part.folder / DONE).exists():
+    if is_done(part.folder):
         return
     labels = parts_of(config, setting)[number]
     data, sigmas = setting.real_images().of_labels(labels), student_sigmas(config, setting.teacher.denoiser)
@@ -142,7 +145,7 @@ def train_part(config: Config, setting: Setting, number: int, part: Run) -> None
         keep_images(part, updates, draw_part(setting, network, sigmas, labels))
         return {}
 
-    engine = matching_engine(config, setting, student, data, sigmas)
+    engine = matching_engine(config, setting, student, data, sigmas, regression_of(config, setting))
     charge = train_student(engine, config, setting, part, charge, f"matching-{number}", judge)
     if config.adversarial_updates:
         task = replace(config, student_updates=config.adversarial_updates)
@@ -166,10 +169,31 @@ def initial_student(
     return match_teacher(config.student_widths, teacher, setting.conditions, data, config, updates, lr, part, stage)
 
 
+def regression_of(config: Config, setting: Setting) -> Regression | None:
+    """The regression on the teacher's pairs, the same for every student: neither conditions nor images are filtered."""
+    if not config.pairs:
+        return None
+    teacher, labels = setting.teacher.denoiser, setting.splits.train.labels.to(setting.device)
+    guidance, digest = config.guidance_scale, weights_hash(teacher)
+    made = teacher_pairs(teacher, setting.conditions, labels, config.pairs, config.teacher_steps, guidance, digest)
+    return Regression(made, config.pair_weight)
+
+
+def pairs_charge(config: Config, setting: Setting) -> Charge:
+    """What the set of pairs cost, once for all students."""
+    regression = regression_of(config, setting)
+    return Charge(regression.pairs.passes, regression.pairs.seconds) if regression else Charge()
+
+
 def matching_engine(
-    config: Config, setting: Setting, student: Denoiser, data: RealImages, sigmas: tuple[float, ...]
+    config: Config,
+    setting: Setting,
+    student: Denoiser,
+    data: RealImages,
+    sigmas: tuple[float, ...],
+    regression: Regression | None = None,
 ) -> ScoreDistillation:
-    """Distribution matching with the labels of `data`."""
+    """Distribution matching with the labels of `data`, and the regression on pairs of all labels."""
     teacher = setting.teacher.denoiser
     return ScoreDistillation(
         trainable_copy(student),
@@ -178,6 +202,7 @@ def matching_engine(
         setting.conditions,
         data,
         recipe(config, sigmas, gan_weight=0.0),
+        regression=regression,
     )
 
 
@@ -197,25 +222,6 @@ def adversarial_engine(config: Config, setting: Setting, first: ScoreDistillatio
     )
 
 
-def draw_part(setting: Setting, network: Denoiser, sigmas: tuple[float, ...], labels: tuple[int, ...]) -> Tensor:
-    """The part's share of the images that all arms are judged by, from the noise that they all get."""
-    sampler = setting.student_sampler(network, sigmas)
-    mine = torch.isin(setting.labels, torch.tensor(labels, device=setting.device))
-    noise = evaluation_noise(sampler, len(setting.labels), setting.seed)[mine.cpu()]
-    return images_from(noise, sampler, setting.conditions, setting.labels[mine])
-
-
-def keep_images(part: Run, updates: int, images: Tensor) -> None:
-    """Images of a curve's point, 8 bits a number, until all students have theirs."""
-    pixels = ((images + 1) * 127.5).round().to(torch.uint8)
-    write_atomically(images_file(part.folder, updates), safetensors_bytes({"images": pixels}))
-
-
-def images_file(part: Path, updates: int) -> Path:
-    """Where `keep_images` puts them."""
-    return part / "images" / f"{updates:09d}.safetensors"
-
-
 # ---- all of them
 
 
@@ -231,12 +237,13 @@ def distill(config: Config, run: Run) -> Result:
     make_folder_atomically(run.model_folder, lambda place: put_together(place, run, setting, parts, sigmas))
     routed = RoutedDenoiser(part_networks(run, setting, config), parts, setting.conditions.table).to(setting.device)
     sampler = setting.student_sampler(routed.eval().requires_grad_(False), sigmas)
-    charges = [Charge(**read_json(part_folder(run, number) / DONE)) for number in range(config.students)]
+    charges = [charge_of(part_folder(run, number)) for number in range(config.students)]
+    shared = pairs_charge(config, setting)
     note = f"{config.students} students; costs of training are those of all of them"
-    arm = student_arm(sampler, routed, setting, run, sum(charges, Charge()), note)
-    result = image_result(
-        "multi_student", config, run, setting, arm, sampler, curves=routed_curves(run, setting, parts, arm.name)
-    )
+    arm = student_arm(sampler, routed, setting, run, sum(charges, shared), note)
+    folders = [part_folder(run, number) for number in range(config.students)]
+    curves = assembled_curves(folders, setting, parts, arm.name, shared.passes)
+    result = image_result("multi_student", config, run, setting, arm, sampler, curves=curves)
     return replace(result, tables=(students_table(setting, parts, charges, routed),), notes=(*result.notes, NOTE))
 
 
@@ -251,6 +258,23 @@ def part_folder(run: Run, number: int) -> Path:
     return run.folder / "parts" / str(number)
 
 
+def is_done(part: Path) -> bool:
+    """Whether a student is trained and its network there."""
+    return (part / DONE).exists() and (part / "model").is_dir()
+
+
+def charge_of(part: Path) -> Charge:
+    """What a student cost.
+
+    Raises:
+        UserError: its record is damaged.
+    """
+    try:
+        return Charge(**read_json(part / DONE))
+    except (TypeError, UserError) as error:
+        raise UserError(f"{part / DONE} does not say what the student cost", mend_of(part)) from error
+
+
 def train_missing(config: Config, setting: Setting, run: Run) -> None:
     """Train one student after the other, passing over those that fail or that other processes work on.
 
@@ -259,14 +283,13 @@ def train_missing(config: Config, setting: Setting, run: Run) -> None:
     """
     troubles: dict[int, UserError] = {}
     for number in range(config.students):
-        if (part_folder(run, number) / DONE).exists():
+        # one process decides for all of its group, since a student may be finished elsewhere at any moment
+        if from_leader("done" if is_done(part_folder(run, number)) else ""):
             continue
-        try:
-            with open_part(run.folder, str(number), quiet=run.quiet, checkpoint_seconds=run.checkpoint_seconds) as part:
-                train_part(config, setting, number, part)
-        except UserError as error:
-            run.log(f"student {number} is not done: {error}")
-            troubles[number] = error
+        trouble = train_alone(config, setting, run, number)
+        if trouble:
+            run.log(f"student {number} is not done: {trouble}")
+            troubles[number] = trouble
     if troubles:
         number, first = next(iter(troubles.items()))
         numbers = ", ".join(map(str, troubles))
@@ -274,6 +297,26 @@ def train_missing(config: Config, setting: Setting, run: Run) -> None:
             f"not all students are done ({numbers}); student {number}: {first.what}",
             f"{first.mend}; then go on with: stillhouse resume {run.folder}",
         )
+
+
+def train_alone(config: Config, setting: Setting, run: Run, number: int) -> UserError | None:
+    """Train student `number`, or say what kept it from being trained.
+
+    Raises:
+        UserError: it failed in a group of processes, of which others may still be at work on it.
+    """
+    try:
+        part = open_part(run.folder, str(number), quiet=run.quiet, checkpoint_seconds=run.checkpoint_seconds)
+    except UserError as error:
+        return error
+    with part:
+        try:
+            train_part(config, setting, number, part)
+        except UserError as error:
+            if world_size() > 1:
+                raise
+            return error
+    return None
 
 
 def part_networks(run: Run, setting: Setting, config: Config) -> list[Denoiser]:
@@ -295,36 +338,6 @@ def put_together(place: Path, run: Run, setting: Setting, parts: Parts, sigmas: 
         if (setting.teacher.folder / shared).is_dir():
             shutil.copytree(setting.teacher.folder / shared, place / shared)
     write_json(place / ROUTER, {"parts": parts, "class_names": setting.conditions.names, "sigmas": sigmas})
-
-
-def routed_curves(run: Run, setting: Setting, parts: Parts, arm: str) -> tuple[Curve, ...]:
-    """Metrics of the students' images put together, at the updates that all of them have reached."""
-    folders = [part_folder(run, number) for number in range(len(parts))]
-    points = []
-    for file in sorted((folders[0] / "images").glob("*.safetensors")):
-        updates = int(file.stem)
-        images = assemble(setting, parts, [tensors_of(images_file(f, updates).read_bytes())["images"] for f in folders])
-        position = {"student_updates": updates, "network_passes": sum(passes_at(f, updates) for f in folders)}
-        points.append({**position, **setting.evaluator(images, setting.labels.cpu())})
-    return tuple(
-        Curve(arm, metric, tuple({**{axis: p[axis] for axis in AXES}, "value": p[metric]} for p in points))
-        for metric in CURVE_METRICS
-    )
-
-
-def assemble(setting: Setting, parts: Parts, pixels: list[Tensor]) -> Tensor:
-    """Each part's images at the places of its labels."""
-    labels = setting.labels.cpu()
-    images = torch.empty(len(labels), *pixels[0].shape[1:])
-    for part, found in zip(parts, pixels, strict=True):
-        images[torch.isin(labels, torch.tensor(part))] = found.float() / 127.5 - 1
-    return images
-
-
-def passes_at(part: Path, updates: int) -> int:
-    """Passes that a student had taken at a point of its curve."""
-    with Run.open(part, quiet=True) as opened:
-        return int(opened.records(student_updates=updates)[0]["network_passes"])
 
 
 def students_table(setting: Setting, parts: Parts, charges: list[Charge], routed: RoutedDenoiser) -> Table:
@@ -353,6 +366,8 @@ def check(config: Config) -> None:
     check_student_task(config)
     require(config.students > 0, f"{config.students} students", "use --students 1 or more")
     require(config.adversarial_updates >= 0, f"{config.adversarial_updates} adversarial updates", "use 0 or more")
+    require(config.pairs >= 0, f"{config.pairs} pairs", "use --pairs 0 or more")
+    require(config.pairs == 0 or config.pair_weight > 0, f"a pair weight of {config.pair_weight}", "use more than 0")
     require(config.score_matching_updates >= 0, f"{config.score_matching_updates} matching updates", "use 0 or more")
     require(
         config.adversarial_updates == 0 or config.gan_weight != 0,
@@ -367,7 +382,13 @@ def estimate(config: Config) -> Estimate:
     matching = config.score_matching_updates * config.students if config.student_widths else 0
     before = [Before("score-matching", matching, 3)] if matching else []
     task = replace(config, student_updates=config.student_updates + config.adversarial_updates)
-    return plan_distillation(task, gan=config.adversarial_updates > 0, before=before, students=config.students)
+    plan = plan_distillation(task, gan=config.adversarial_updates > 0, before=before, students=config.students)
+    if not config.pairs:
+        return plan
+    evaluation = plan.stages[-1]  # forward passes only, as the pairs are
+    passes = config.pairs * (2 * config.teacher_steps - 1) * guided_passes(config.guidance_scale)
+    pairs = Stage("pairs", 0, passes, passes * evaluation.seconds / evaluation.network_passes)
+    return Estimate((pairs, *plan.stages))
 
 
 def load(folder: Path) -> Generator:
@@ -376,9 +397,7 @@ def load(folder: Path) -> Generator:
     Raises:
         UserError: the folder is missing or damaged.
     """
-    settings = read_json(folder / ROUTER)
-    parts = tuple(tuple(part) for part in settings["parts"])
-    names, sigmas = tuple(settings["class_names"]), tuple(settings["sigmas"])
+    parts, names, sigmas = read_router(folder / ROUTER)
     students = [load_denoiser(folder / f"student-{number}") for number in range(len(parts))]
     text_encoder = load_text_encoder(folder) if students[0].takes_text else None
     with torch.no_grad():
