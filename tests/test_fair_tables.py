@@ -58,6 +58,18 @@ def test_distance_covariance_is_the_integral():
     assert losses.distance_covariance(mu, logvar, s) == pytest.approx(float(exact), rel=1e-6)
 
 
+def test_log_overlap_and_its_gradient():
+    mu, logvar, _ = posteriors(6, 5)
+    other, other_logvar, _ = posteriors(4, 5, seed=1)
+    inputs = [t.requires_grad_() for t in (mu, logvar.exp(), other, other_logvar.exp())]
+    exact = sum(
+        Normal(inputs[2][:, d], (inputs[1][:, None, d] + inputs[3][None, :, d]).sqrt()).log_prob(inputs[0][:, None, d])
+        for d in range(5)
+    )
+    torch.testing.assert_close(losses.log_overlap(*inputs), exact)
+    assert torch.autograd.gradcheck(losses.log_overlap, [t.detach().requires_grad_() for t in inputs])
+
+
 def test_blocks_of_pairs_change_nothing(monkeypatch):
     mu, logvar, s = posteriors(50, 4)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from fairlearn import metrics as fairlearn
 
 from stillhouse.core.errors import UserError
 from stillhouse.tables import datasets, downstream, quality
@@ -225,6 +226,16 @@ def test_parity_and_odds():
     assert found.parity_difference == pytest.approx(0.25)
     assert found.odds_ratio == pytest.approx(min(0.4 / 0.8, 0.1 / 0.2))
     assert found.odds_difference == pytest.approx(0.4)
+
+
+def test_fairness_agrees_with_fairlearn_row_by_row():
+    random = np.random.default_rng(0)
+    truth, decisions, groups = (random.integers(0, n, 900) for n in (2, 2, 3))
+    found, given = fairness(truth, decisions, groups), {"sensitive_features": groups}
+    assert found.parity_ratio == pytest.approx(fairlearn.demographic_parity_ratio(truth, decisions, **given))
+    assert found.parity_difference == pytest.approx(fairlearn.demographic_parity_difference(truth, decisions, **given))
+    assert found.odds_ratio == pytest.approx(fairlearn.equalized_odds_ratio(truth, decisions, **given))
+    assert found.odds_difference == pytest.approx(fairlearn.equalized_odds_difference(truth, decisions, **given))
 
 
 def test_a_constant_is_fair_and_useless():

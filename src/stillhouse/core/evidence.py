@@ -143,7 +143,7 @@ class Bench:
 
         Several processes may work on one benchmark: a piece that another computes is waited for.
         """
-        file = self.pieces / f"{content_hash([repr(sorted(key.items()))])}.json"
+        file = self._file(key)
         self.pieces.mkdir(parents=True, exist_ok=True)
         with file.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -155,6 +155,13 @@ class Bench:
                 write_json(file, {"key": names, "seconds": took, "commit": commit(), "value": value})
         self.asked[file] = read_json(file)
         return self.asked[file]["value"]
+
+    def known(self, key: Mapping[str, Any]) -> bool:
+        """Whether an earlier start of the script finished this key."""
+        return self._file(key).exists()
+
+    def _file(self, key: Mapping[str, Any]) -> Path:
+        return self.pieces / f"{content_hash([repr(sorted(key.items()))])}.json"
 
     def write(self, claims: Iterable[Claim]) -> Path:
         """Write the result file from the pieces and arms so far; its commit is the one that made the pieces."""
