@@ -40,8 +40,8 @@ from stillhouse.core.result import Arm
 
 SETS: dict[str, dict[str, Any]] = {
     "compas": {"data": "compas"},
-    "law school": {"data": "law-school"},
     "adult gender": {"data": "adult", "sensitive": ("sex",)},
+    "law school": {"data": "law-school"},
     "adult race": {"data": "adult", "sensitive": ("race",)},
     "adult both": {"data": "adult", "sensitive": ("sex", "race")},
     "colour-mnist": {"data": "colour-mnist", "latent": 16},

@@ -84,11 +84,11 @@ class Config:
     """Updates of the student's encoder and decoder."""
     sampler_updates: int = 500
     """Updates of every latent sampler."""
-    tabfairgan_updates: int = 1000
+    tabfairgan_updates: int = 800
     """Updates of the TabFairGAN-style baseline (three of four are its critic's)."""
     tabfairgan_fairness: float = 1.0
     """lambda: weight of the TabFairGAN-style baseline's parity term."""
-    tabfairgan_rate: float = 5e-4
+    tabfairgan_rate: float = 2e-3
     """Learning rate of the TabFairGAN-style baseline."""
     batch: int = 512
     """Rows an update."""
