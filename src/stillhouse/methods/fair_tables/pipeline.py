@@ -270,7 +270,9 @@ def _summary(student: Arm, teacher: Arm, arms: list[Arm]) -> str:
     return (
         f"Models trained on the synthetic rows have parity ratio {student.metrics['parity_ratio']:.2f} "
         f"(on the real training rows {real.metrics['parity_ratio']:.2f}) at balanced accuracy "
-        f"{student.metrics['balanced_accuracy']:.2f} ({real.metrics['balanced_accuracy']:.2f}); "
+        f"{student.metrics['balanced_accuracy']:.2f} ({real.metrics['balanced_accuracy']:.2f}), "
+        f"and {student.metrics['aware_parity_ratio']:.2f} ({real.metrics['aware_parity_ratio']:.2f}) where they also read "
+        "the sensitive columns; "
         f"the student has {share:.0%} of the teacher's parameters."
     )
 
