@@ -1,7 +1,11 @@
-"""DMD2's claims, measured again: python benchmarks/dmd2.py [--part digits|mnist|text|memory|kills|peer|write|all]
+"""DMD2's claims, measured again: python benchmarks/dmd2.py [--part digits|mnist|text|speed|memory|kills|peer|write|all]
 
 Every arm of a data set shares the teacher, the data splits, the batch, the evaluation noise and the tuning budget: one
 learning rate out of two, chosen per arm on the select split with a seed of its own, then reported on the report split.
+The arms that are compared with each other are short. One arm, compared with the teacher only, trains for as long as it
+pays, at what that seed's select split showed to converge fastest: learning rates of 1e-4 to 2e-4 are far from converged
+after 300 updates (FID .64 at 2e-4, .55 at 4e-4, .50 at 8e-4, .48 at 1.6e-3, without GAN), and there a GAN gradient as
+large as the matching loss's (`gan_share` 1) does harm (FID .90 after 450 updates at 8e-4) where a fifth of it does not.
 Pieces are kept in scratch/ and skipped when the script is started again; the last part writes benchmarks/results/dmd2.json.
 """
 
@@ -12,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,9 +29,12 @@ from safetensors.torch import load_file
 
 import stillhouse
 from dmd2_peer import peer_run, peer_version
-from stillhouse.core.evidence import Bench, Claim, judge, mean_with_interval, print_estimate, ratio_of_means
+from stillhouse.core.evidence import Bench, Claim, ClaimedArm, judge, mean_with_interval, print_estimate, ratio_of_means
 from stillhouse.core.files import content_hash
-from stillhouse.core.result import Arm, Cost
+from stillhouse.core.result import Arm, Cost, Role
+from stillhouse.core.run import Run
+from stillhouse.diffusion.evaluation import latencies
+from stillhouse.diffusion.task import ImageTask, prepare, teacher_samplers
 
 FOLDER = Path(__file__).resolve().parent
 BENCH = Bench("dmd2", FOLDER)
@@ -59,27 +67,35 @@ class Recipe:
 
     name: str
     options: dict[str, Any]
-    longer: int = 1
+    longer: float = 1
     """Trains this many times as long: 1:1 then takes as many network passes as 5:1."""
+    rate: float | None = None
+    """Learning rate of an arm that is not tuned as the others are."""
     seeds: tuple[int, ...] | None = None
-    """Seeds of the costliest arms, fewer than the others: the first and the last two, as two processes reach them."""
+    """Seeds of the costliest arms, where fewer than the others'."""
 
     def seeds_on(self, data: str) -> tuple[int, ...]:
         """Seeds of this arm on a data set."""
         return self.seeds or SEEDS[data]
 
 
+OURS = "5:1 + GAN"
+LONG = "5:1 + GAN, until it pays no more"
+EQUAL = {"gan_share": 1.0}
+"""GAN and matching gradients of equal norm: the authors' rule, and what the short arms with a GAN loss have."""
 ARMS = (
-    Recipe("5:1 + GAN", {}),
+    Recipe(OURS, EQUAL),
     Recipe("5:1", {"gan_weight": 0.0}),
     Recipe("1:1", {"gan_weight": 0.0, "updates_ratio": 1}),
     Recipe("1:1, three times as long", {"gan_weight": 0.0, "updates_ratio": 1}, longer=3),
+    Recipe(LONG, {}, longer=2.5, rate=1.6e-3),
+    Recipe("4 steps, backward simulation", {**EQUAL, "steps": 4}, seeds=(0, 3, 4)),
+    Recipe("4 steps, noised real inputs", {**EQUAL, "steps": 4, "inputs": "noised-real"}, seeds=(0, 3, 4)),
     Recipe("GAN alone", {"matching_weight": 0.0}),
     Recipe("no fake score (SDS)", {"gan_weight": 0.0, "fake_score": "none", "updates_ratio": 1}),
-    Recipe("4 steps, backward simulation", {"steps": 4}, seeds=(0, 3, 4)),
-    Recipe("4 steps, noised real inputs", {"steps": 4, "inputs": "noised-real"}, seeds=(0, 3, 4)),
 )
-MNIST_ARMS = ("5:1 + GAN", "5:1", "1:1")
+RECIPES = {recipe.name: recipe for recipe in ARMS}
+MNIST_ARMS = (OURS, "5:1", "1:1")
 
 
 def arm_run(data: str, recipe: Recipe, seed: int, learning_rate: float, judged_on: str, share: float = 1.0) -> Any:
@@ -123,31 +139,66 @@ def tuned_rate(data: str, recipe: Recipe) -> float:
         found = BENCH.piece(key, lambda: arm_run(data, recipe, TUNING_SEED, rate, "select", TUNING_SHARE))
         return float(found["metrics"]["fid"])
 
+    if recipe.rate:
+        return recipe.rate
     if data != "digits":
         return tuned_rate("digits", recipe)  # not tuned again: each arm takes its rate on digits
     return min(LEARNING_RATES, key=loss)
 
 
+def report_key(data: str, recipe: Recipe, seed: int, rate: float) -> dict[str, Any]:
+    """What decides the outcome of a reported run."""
+    return {"part": "report", "data": data, "arm": recipe.name, "seed": seed, "rate": rate,
+            "setting": repr((TEACHERS[data], UPDATES[data], recipe.longer))}  # fmt: skip
+
+
 def reported(data: str, recipe: Recipe, seed: int) -> Any:
     """The reported run of an arm at its tuned rate."""
     rate = tuned_rate(data, recipe)
-    key = {"part": "report", "data": data, "arm": recipe.name, "seed": seed, "rate": rate,
-           "setting": repr((TEACHERS[data], UPDATES[data], recipe.longer))}  # fmt: skip
-    return BENCH.piece(key, lambda: arm_run(data, recipe, seed, rate, "report"))
+    return BENCH.piece(report_key(data, recipe, seed, rate), lambda: arm_run(data, recipe, seed, rate, "report"))
+
+
+def finished_runs(data: str, name: str) -> dict[int, Any]:
+    """The reported runs of an arm that are on disk, by seed."""
+    recipe = RECIPES[name]
+    rate = tuned_rate(data, recipe)
+    seeds = [seed for seed in recipe.seeds_on(data) if BENCH.has(report_key(data, recipe, seed, rate))]
+    return {seed: reported(data, recipe, seed) for seed in seeds}
 
 
 def run_part(data: str, names: tuple[str, ...], from_the_end: bool) -> None:
-    """All tuning and reported runs of one data set, seed by seed so that a stopped script leaves whole seeds."""
+    """All tuning and reported runs of one data set, arm by arm, so that a stopped script leaves whole arms."""
     direction = -1 if from_the_end else 1
-    recipes = [recipe for recipe in ARMS if recipe.name in names][::direction]
-    for recipe in recipes:
+    for recipe in [recipe for recipe in ARMS if recipe.name in names][::direction]:
         print(f"{data} {recipe.name}: learning rate {tuned_rate(data, recipe)}", flush=True)
-    for seed in SEEDS[data][::direction]:
-        for recipe in (recipe for recipe in recipes if seed in recipe.seeds_on(data)):
+        for seed in recipe.seeds_on(data)[::direction]:
             started = time.monotonic()
             found = reported(data, recipe, seed)
             print(f"{data} seed {seed} {recipe.name}: FID {found['metrics']['fid']:.3f} "
                   f"recall {found['metrics']['recall']:.3f} ({time.monotonic() - started:.0f} s)", flush=True)  # fmt: skip
+
+
+# ---- speed
+
+
+def speed_table(data: str) -> list[dict[str, dict[str, float]]]:
+    """Seconds an image of the teacher's 35 passes and a student's one, in turn in one process, for each seed.
+
+    A pass costs what it costs whatever the weights are, so the teacher's own network stands for the student.
+    """
+    return [BENCH.piece({"part": "speed", "data": data, "seed": seed, "setting": repr(TEACHERS[data])},
+                        lambda seed=seed: measure_speed(data, seed)) for seed in SEEDS[data]]  # fmt: skip
+
+
+def measure_speed(data: str, seed: int) -> dict[str, dict[str, float]]:
+    """Latencies of one seed's teacher, in full and with one pass."""
+    options = {name: value for name, value in TEACHERS[data].items() if name not in ("batch", "cooldown")}
+    task = ImageTask(**options, seed=seed)  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as place, Run.create("speed", {}, out=Path(place) / "run", quiet=True) as run:
+        setting = prepare(task, run)
+    full, _, one = teacher_samplers(task, setting.teacher)
+    return {name: latencies(sampler, setting.conditions, setting.device)
+            for name, sampler in (("teacher", full), ("student", one))}  # fmt: skip
 
 
 # ---- memory and seconds an update
@@ -288,121 +339,132 @@ def claim(id: str, statement: str, paper: float | None, ratio: tuple[float, tupl
                  seeds or len(SEEDS[data]), judge(interval, threshold), data, f"{COMMAND} --part {part} && {COMMAND} --part write", note)  # fmt: skip
 
 
-def claims_of(data: str, part: str) -> list[Claim]:
-    """The claims that this data set's arms decide."""
-    names = tuple(recipe.name for recipe in ARMS) if data == "digits" else MNIST_ARMS
-    found = {r.name: [reported(data, r, seed) for seed in r.seeds_on(data)] for r in ARMS if r.name in names}
-    ours = found["5:1 + GAN"]
-    teacher = [run["others"]["teacher, Heun, 18 steps"] for run in ours]
+TEACHER = "teacher, Heun, 18 steps"
 
-    def fids(name: str, above: bool = False) -> list[float]:
-        return [run["metrics"]["fid_above_floor" if above else "fid"] for run in found[name]]
 
-    def metric(runs: list[Any], key: str) -> list[float]:
-        return [run[key] if key in run else run["metrics"][key] for run in runs]
+def values(runs: dict[int, Any], metric: str, of: str = "student") -> dict[int, float]:
+    """One metric of every run, by seed: the student's, or another arm's of the same run."""
+    source = {seed: run if of == "student" else run["others"][of] for seed, run in runs.items()}
+    return {seed: found.get(metric, found["metrics"].get(metric)) for seed, found in source.items()}
 
-    teacher_fid, teacher_above = metric(teacher, "fid"), metric(teacher, "fid_above_floor")
-    passes = [run["training_passes"] for run in found["5:1"]]
-    one_to_one = found["1:1"]
-    made = [
-        claim(f"one-step-fid-{data}", "One step, FID above floor, against the teacher's 35 passes", 0.55,
-              ratio_of_means(fids("5:1 + GAN", True), teacher_above), "<= 1.0", data, part,
-              note=f"raw FID {mean(fids('5:1 + GAN')):.3f} against {mean(teacher_fid):.3f}; "
-                   f"KID {mean(metric(ours, 'kid')):.4f} against {mean(metric(teacher, 'kid')):.4f}"),
-        *(claim(f"one-step-{key}-{data}", f"One step, {title} against the teacher's", None,
-                ratio_of_means(metric(ours, key), metric(teacher, key)), ">= 0.95", data, part)
-          for key, title in (("precision", "precision"), ("recall", "recall"), ("class_accuracy", "class accuracy"))),
-        claim(f"two-time-scale-updates-{data}", "5 critic updates against 1, FID at equal student updates, no GAN", 0.75,
-              ratio_of_means(fids("5:1"), fids("1:1")), "<= 1.0", data, part),
-        claim(f"gan-{data}", "+ GAN against none, FID at equal student updates", 0.58,
-              ratio_of_means(fids("5:1 + GAN"), fids("5:1")), "<= 1.0", data, part),
-        claim(f"gan-passes-{data}", "+ GAN against none, FID at equal network passes", None,
-              ratio_of_means([at(r, "fid", "network_passes", p) for r, p in zip(ours, passes, strict=True)], fids("5:1")),
-              "<= 1.0", data, part, note="the GAN arm read off its curve, before its cooldown"),
-        *(claim(f"speed-{batch.replace(' ', '-')}-{data}", f"Times faster an image than the teacher, {batch}", None,
-                mean_with_interval([t["latency"][batch] / r["latency"][batch] for t, r in zip(teacher, ours, strict=True)]),
-                ">= 25", data, part) for batch in ("batch 1", "batch 64")),
+
+def ratio_claim(id: str, statement: str, paper: float | None, top: dict[int, float], bottom: dict[int, float],
+                threshold: str, data: str, part: str, note: str = "") -> Claim:  # fmt: skip
+    """A claim on the ratio of two arms, over the seeds that both have."""
+    seeds = sorted(top.keys() & bottom.keys())
+    ratio = ratio_of_means([top[seed] for seed in seeds], [bottom[seed] for seed in seeds])
+    return claim(id, statement, paper, ratio, threshold, data, part, note, len(seeds))
+
+
+def against_teacher(
+    id: str, title: str, runs: dict[int, Any], paper: float | None, data: str, part: str
+) -> list[Claim]:
+    """FID above the floor, precision, recall and class accuracy of a student, as shares of its teacher's."""
+
+    def average(metric: str, of: str) -> float:
+        return mean(list(values(runs, metric, of).values()))
+
+    fid, above, kid, copies = ((average(key, "student"), average(key, TEACHER), average(key, "real training images"))
+                               for key in ("fid", "fid_above_floor", "kid", "recall"))  # fmt: skip
+    note = (f"raw FID {fid[0]:.3f} against {fid[1]:.3f} (real training images {fid[2]:.3f}), above floor {above[0]:.3f} "
+            f"against {above[1]:.3f}; KID {kid[0]:.4f} against {kid[1]:.4f}; recall {copies[0]:.3f} against {copies[1]:.3f}")  # fmt: skip
+    return [
+        ratio_claim(f"{id}-fid-{data}", f"{title}, FID above floor, against the teacher's 35 passes", paper,
+                    values(runs, "fid_above_floor"), values(runs, "fid_above_floor", TEACHER), "<= 1.0", data, part, note),
+        *(ratio_claim(f"{id}-{key}-{data}", f"{title}, {name} against the teacher's", None,
+                      values(runs, key), values(runs, key, TEACHER), ">= 0.95", data, part)
+          for key, name in (("precision", "precision"), ("recall", "recall"), ("class_accuracy", "class accuracy"))),
     ]  # fmt: skip
-    if data == "digits":
-        four = found["4 steps, backward simulation"]
-        four_teachers = [run["others"]["teacher, Heun, 18 steps"]["metrics"] for run in four]
-        made += [
-            claim("two-time-scale-passes", "5 critic updates against 1, FID at equal network passes, no GAN", None,
-                  ratio_of_means(fids("5:1"), fids("1:1, three times as long")), "<= 1.0", data, part,
-                  note=f"{mean(metric(found['5:1'], 'training_passes')):.0f} passes against "
-                       f"{mean(metric(found['1:1, three times as long'], 'training_passes')):.0f}"),
-            claim("gan-alone", "GAN alone against matching + GAN, FID", None,
-                  ratio_of_means(fids("GAN alone"), fids("5:1 + GAN")), ">= 1.0", data, part),
-            claim("no-fake-score", "No fake score (SDS) against 1:1, FID", None,
-                  ratio_of_means(fids("no fake score (SDS)"), fids("1:1")), ">= 1.0", data, part,
-                  note=f"recall {mean(metric(found['no fake score (SDS)'], 'recall')):.3f} against {mean(metric(one_to_one, 'recall')):.3f}"),
-            claim("backward-simulation", "4 steps: backward simulation against noised real inputs, FID", None,
-                  ratio_of_means(fids("4 steps, backward simulation"), fids("4 steps, noised real inputs")), "<= 1.0", data, part,
-                  seeds=len(four)),
-            claim("four-step-fid", "4 steps, FID above floor, against the teacher's 35 passes", None,
-                  ratio_of_means(metric(four, "fid_above_floor"), [t["fid_above_floor"] for t in four_teachers]), "<= 1.0", data, part,
-                  note=f"raw FID {mean(metric(four, 'fid')):.3f} against {mean([t['fid'] for t in four_teachers]):.3f}", seeds=len(four)),
-            *(claim(f"four-step-{key}", f"4 steps, {key} against the teacher's", None,
-                    ratio_of_means(metric(four, key), [t[key] for t in four_teachers]), ">= 0.95", data, part, seeds=len(four))
-              for key in ("precision", "recall")),
-        ]  # fmt: skip
-    collect_arms(data, found, ours)
+
+
+def claims_of(data: str, part: str) -> list[Claim]:
+    """The claims that this data set's finished arms decide."""
+    names = tuple(RECIPES) if data == "digits" else MNIST_ARMS
+    found = {name: runs for name in names if (runs := finished_runs(data, name))}
+    collect_arms(data, found)
+    fids = {name: values(runs, "fid") for name, runs in found.items()}
+    plain_passes = values(found["5:1"], "training_passes")
+    gan_at_passes = {seed: at(run, "fid", "network_passes", plain_passes[seed])
+                     for seed, run in found[OURS].items() if seed in plain_passes}  # fmt: skip
+    updates = f"{UPDATES[data]} updates"
+    made = [
+        *against_teacher("one-step", f"One step, {updates}", found[OURS], 0.55, data, part),
+        ratio_claim(f"two-time-scale-updates-{data}", "5 critic updates against 1, FID at equal student updates, no GAN", 0.75,
+                    fids["5:1"], fids["1:1"], "<= 1.0", data, part),
+        ratio_claim(f"gan-{data}", "+ GAN against none, FID at equal student updates", 0.58,
+                    fids[OURS], fids["5:1"], "<= 1.0", data, part),
+        ratio_claim(f"gan-passes-{data}", "+ GAN against none, FID at equal network passes", None,
+                    gan_at_passes, fids["5:1"], "<= 1.0", data, part, note="the GAN arm read off its curve, before its cooldown"),
+        *speed_claims(data),
+    ]  # fmt: skip
+    return made + (digits_claims(found, part) if data == "digits" else [])
+
+
+def digits_claims(found: dict[str, dict[int, Any]], part: str) -> list[Claim]:
+    """The claims of the arms that only digits has."""
+    fids = {name: values(runs, "fid") for name, runs in found.items()}
+    wanted = [
+        ("two-time-scale-passes", "5 critic updates against 1, FID at equal network passes, no GAN", "5:1", "1:1, three times as long", "<= 1.0"),
+        ("gan-alone", "GAN alone against matching + GAN, FID", "GAN alone", OURS, ">= 1.0"),
+        ("no-fake-score", "No fake score (SDS) against 1:1, FID", "no fake score (SDS)", "1:1", ">= 1.0"),
+        ("backward-simulation", "4 steps: backward simulation against noised real inputs, FID",
+         "4 steps, backward simulation", "4 steps, noised real inputs", "<= 1.0"),
+    ]  # fmt: skip
+    made = []
+    for id, statement, top, bottom, threshold in wanted:
+        if top in found and bottom in found:
+            recalls = [mean(list(values(found[name], "recall").values())) for name in (top, bottom)]
+            made.append(ratio_claim(id, statement, None, fids[top], fids[bottom], threshold, "digits", part,
+                                    note=f"recall {recalls[0]:.3f} against {recalls[1]:.3f}"))  # fmt: skip
+    if LONG in found:
+        title = f"One step, {round(RECIPES[LONG].longer * UPDATES['digits'])} updates"
+        made += against_teacher("one-step-long", title, found[LONG], 0.55, "digits", part)
+    if "4 steps, backward simulation" in found:
+        made += against_teacher("four-step", "4 steps", found["4 steps, backward simulation"], None, "digits", part)
     return made
 
 
-def collect_arms(data: str, found: dict[str, list[Any]], ours: list[Any]) -> None:
-    """Every arm's raw numbers, for the result file."""
-    from stillhouse.core.evidence import ClaimedArm
+def speed_claims(data: str) -> list[Claim]:
+    """How many times faster an image is than from the teacher."""
+    table = speed_table(data)
+    return [
+        claim(f"speed-{batch.replace(' ', '-')}-{data}", f"Times faster an image than the teacher, {batch}", None,
+              mean_with_interval([row["teacher"][batch] / row["student"][batch] for row in table]), ">= 25", data, "speed")
+        for batch in ("batch 1", "batch 64")
+    ]  # fmt: skip
 
-    seeds = {recipe.name: recipe.seeds_on(data) for recipe in ARMS}
+
+def collect_arms(data: str, found: dict[str, dict[int, Any]]) -> None:
+    """Every arm's raw numbers, for the result file."""
     for name, runs in found.items():
-        for seed, run in zip(seeds[name], runs, strict=True):
+        for seed, run in runs.items():
             cost = Cost(parameters=run["parameters"], latency_seconds=run["latency"], updates=run["updates"],
                         training_seconds=run["training_seconds"], training_passes=run["training_passes"])  # fmt: skip
-            BENCH.arms.append(
-                ClaimedArm(
-                    data, Arm(name, "student" if name == "5:1 + GAN" else "baseline", run["metrics"], cost, seed)
-                )
-            )
-    for seed, run in zip(SEEDS[data], ours, strict=True):
+            role: Role = "student" if name == OURS else "baseline"
+            BENCH.arms.append(ClaimedArm(data, Arm(name, role, run["metrics"], cost, seed)))
+    for seed, run in found[OURS].items():
         for name, other in run["others"].items():
-            role = "teacher" if "18 steps" in name else "floor" if name.startswith("real") else "baseline"
+            role = "teacher" if name == TEACHER else "floor" if name.startswith("real") else "baseline"
             cost = Cost(other["parameters"], network_passes=other["passes"], latency_seconds=other["latency"])
             BENCH.arms.append(ClaimedArm(data, Arm(name, role, other["metrics"], cost, seed)))
 
 
-def collect_text() -> None:
-    """A student of captions ("a photo of the digit seven"): one seed, so arms in the file but no claim."""
-    runs = [reported("captioned digits", ARMS[0], seed) for seed in SEEDS["captioned digits"]]
-    collect_arms("captioned digits", {ARMS[0].name: runs}, runs)
-
-
 def peer_claims() -> list[Claim]:
     """Against the peer at equal passes."""
-    from stillhouse.core.evidence import ClaimedArm
-
     made = []
     for gan in PEER_VARIANTS:
-        name = "5:1 + GAN" if gan else "5:1"
-        theirs = [peer(seed, gan, peer_rate(gan), "report") for seed in SEEDS["digits"]]
-        ours = [reported("digits", next(r for r in ARMS if r.name == name), seed) for seed in SEEDS["digits"]]
-        for seed, run in zip(SEEDS["digits"], theirs, strict=True):
+        ours = finished_runs("digits", OURS if gan else "5:1")
+        theirs = {seed: peer(seed, gan, peer_rate(gan), "report") for seed in SEEDS["digits"]}
+        name = f"nvidia-modelopt {peer_version()}{' + GAN' if gan else ''}"
+        for seed, run in theirs.items():
             cost = Cost(training_seconds=run["training_seconds"], training_passes=run["training_passes"])
-            BENCH.arms.append(
-                ClaimedArm(
-                    "peer",
-                    Arm(
-                        f"nvidia-modelopt {peer_version()}{' + GAN' if gan else ''}", "peer", run["metrics"], cost, seed
-                    ),
-                )
-            )
-        passes = [min(r["training_passes"], t["training_passes"]) for r, t in zip(ours, theirs, strict=True)]
-        ratio = ratio_of_means(
-            [at(r, "fid", "network_passes", p) for r, p in zip(ours, passes, strict=True)],
-            [at(t, "fid", "network_passes", p) for t, p in zip(theirs, passes, strict=True)],
-        )
-        made.append(claim(f"peer-{'gan' if gan else 'plain'}", f"FID against nvidia-modelopt's DMDPipeline{' with GAN' if gan else ', no GAN'}, at equal passes",
-                          None, ratio, "<= 1.0", "digits", "peer"))  # fmt: skip
+            BENCH.arms.append(ClaimedArm("peer", Arm(name, "peer", run["metrics"], cost, seed)))
+        passes = {seed: min(ours[seed]["training_passes"], theirs[seed]["training_passes"]) for seed in ours}
+        made.append(ratio_claim(
+            f"peer-{'gan' if gan else 'plain'}",
+            f"FID against nvidia-modelopt's DMDPipeline{' with GAN' if gan else ', no GAN'}, at equal passes", None,
+            {seed: at(ours[seed], "fid", "network_passes", passes[seed]) for seed in ours},
+            {seed: at(theirs[seed], "fid", "network_passes", passes[seed]) for seed in ours}, "<= 1.0", "digits", "peer"))  # fmt: skip
     return made
 
 
@@ -412,61 +474,48 @@ def mean(values: list[float]) -> float:
 
 
 def write() -> None:
-    """Claims from whatever parts are finished."""
+    """Claims from whatever runs are finished."""
     made = claims_of("digits", "digits")
-    if all_pieces("mnist-5k"):
+    if finished_runs("mnist-5k", OURS):
         made += claims_of("mnist-5k", "mnist")
-    if all_pieces("captioned digits"):
-        collect_text()
+    if runs := finished_runs("captioned digits", OURS):
+        collect_arms("captioned digits", {OURS: runs})  # one seed: arms in the file, but no claim
     kills = BENCH.piece({"part": "kills"}, kill_trials)
     share = kills["bit_equal_runs"] / kills["runs"]
-    made.append(Claim("resume", f"Share of runs, killed {kills['kills']} times in all, that end in the weights of the run never killed",
-                      None, share, (share, share), ">= 1.0", kills["runs"], judge((share, share), ">= 1.0"), "digits", f"{COMMAND} --part kills && {COMMAND} --part write", note=str(kills)))  # fmt: skip
+    made.append(claim("resume", f"Share of runs, killed {kills['kills']} times in all, that end in the weights of the run never killed",
+                      None, (share, (share, share)), ">= 1.0", "digits", "kills", str(kills), kills["runs"]))  # fmt: skip
     if peer_version():
         made += peer_claims()
     for row in memory_table():
-        from stillhouse.core.evidence import ClaimedArm
-
-        BENCH.arms.append(
-            ClaimedArm(
-                "memory",
-                Arm(
-                    f"width {row['width']}, batch {row['batch']}",
-                    "baseline",
-                    row,
-                    Cost(parameters=int(row["parameters"])),
-                ),
-            )
-        )
+        cost = Cost(parameters=int(row["parameters"]))
+        name = f"width {row['width']}, batch {row['batch']}"
+        BENCH.arms.append(ClaimedArm("memory", Arm(name, "baseline", row, cost)))
     print(BENCH.write(made))
 
 
-def all_pieces(data: str) -> bool:
-    """Whether the data set's runs were asked for in this checkout."""
-    return (BENCH.pieces / f"{data}.done").exists()
-
-
 def main(
-    part: Literal["digits", "mnist", "text", "memory", "kills", "peer", "write", "all"] = "all",
+    part: Literal["digits", "mnist", "text", "speed", "memory", "kills", "peer", "write", "all"] = "all",
+    arms: tuple[str, ...] = (),
     from_the_end: bool = False,
 ) -> None:
     """Measure one part, or all and write the result file.
 
     Args:
         part: which.
+        arms: only these arms of digits, by name; all by default.
         from_the_end: take arms and seeds in the opposite order, to share the work with another process.
     """
     torch.set_num_threads(1)
     pieces = len(ARMS) * (len(SEEDS["digits"]) + len(LEARNING_RATES)) + len(MNIST_ARMS) * len(SEEDS["mnist-5k"]) + 40
     print_estimate("dmd2", 2.5 * 3600, pieces)
     if part in ("digits", "all"):
-        run_part("digits", tuple(recipe.name for recipe in ARMS), from_the_end)
+        run_part("digits", arms or tuple(RECIPES), from_the_end)
     if part in ("mnist", "all"):
         run_part("mnist-5k", MNIST_ARMS, from_the_end)
-        (BENCH.pieces / "mnist-5k.done").touch()
     if part in ("text", "all"):
-        run_part("captioned digits", (ARMS[0].name,), from_the_end)
-        (BENCH.pieces / "captioned digits.done").touch()
+        run_part("captioned digits", (OURS,), from_the_end)
+    if part in ("speed", "all"):
+        print(speed_table("digits"), speed_table("mnist-5k"))
     if part in ("memory", "all"):
         print(memory_table())
     if part in ("kills", "all"):

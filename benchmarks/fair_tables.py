@@ -156,7 +156,7 @@ class Protocol:
         """A piece's value; None where it was not asked for and is not there."""
         asked = part in self.parts and key.get("set", self.sets[0]) in self.sets
         key = {"piece": part, "base": BASE, **key}
-        return self.bench.piece(key, compute) if asked or self.bench.known(key) else None
+        return self.bench.piece(key, compute) if asked or self.bench.has(key) else None
 
     def seeded(self, part: str, key: dict[str, Any], compute: Callable[[int], Any]) -> list[Any]:
         """The pieces of all seeds that are there or asked for."""
@@ -256,6 +256,50 @@ def front(arms: Sequence[ClaimedArm], path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+SHOWN = {
+    "parity_ratio": "parity",
+    "aware_parity_ratio": "parity, group given",
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC",
+    "f1": "F1",
+    "odds_ratio": "odds",
+    "sensitive_auroc": "s-AUROC",
+    "coverage": "coverage",
+    "beta_recall": "beta-recall",
+    "authenticity": "authenticity",
+    "membership_advantage": "membership",
+}
+
+
+def measured_markdown(arms: Sequence[ClaimedArm]) -> str:
+    """A table of means over seeds for every data set, as the documentation shows it."""
+    parts = []
+    for title in dict.fromkeys(claimed.claim for claimed in arms):
+        by_name: dict[str, list[Arm]] = {}
+        for claimed in arms:
+            if claimed.claim == title:
+                name = f"{claimed.arm.name}, {claimed.arm.note}" if title.startswith("tuning") else claimed.arm.name
+                by_name.setdefault(name, []).append(claimed.arm)
+        seeds = max(map(len, by_name.values()))
+        rows = [f"| {name} | " + " | ".join(_mean(some, key) for key in SHOWN) + " |" for name, some in by_name.items()]
+        head = [f"**{title}** ({seeds} seed{'s' * (seeds > 1)})", "", "| arm | " + " | ".join(SHOWN.values()) + " |"]
+        parts.append("\n".join([*head, "| --- |" + " ---: |" * len(SHOWN), *rows]))
+    return "\n\n".join(parts)
+
+
+def _mean(arms: Sequence[Arm], key: str) -> str:
+    values = [arm.metrics[key] for arm in arms if key in arm.metrics]
+    return f"{np.mean(values):.3f}" if values else ""
+
+
+def write_page(arms: Sequence[ClaimedArm], page: Path) -> None:
+    """Put the tables between the page's markers."""
+    text = page.read_text(encoding="utf-8")
+    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    page.write_text(f"{text[:begin]}\n{measured_markdown(arms)}\n{text[end:]}", encoding="utf-8")
+
+
 def main() -> None:
     """Carry out the parts that were asked for and write the result file from all that is there."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
@@ -266,10 +310,10 @@ def main() -> None:
     torch.set_num_threads(1)
     protocol = Protocol(chosen.parts, chosen.sets, chosen.seeds)
     print_estimate("fair tables", 60.0 * (len(chosen.sets) + 3) * chosen.seeds, (len(chosen.sets) + 3) * chosen.seeds)
-    if "tuning" in chosen.parts or "write" in chosen.parts:
-        tune(protocol.bench)
+    tune(protocol.bench, "tuning" in chosen.parts)
     claims = protocol.run_claims() + protocol.ablations() + protocol.proxy() + protocol.sizes()
     print(protocol.bench.write(claims))
+    write_page(protocol.bench.arms, Path(__file__).resolve().parent.parent / "docs" / "methods" / "fair_tables.md")
     front(protocol.bench.arms, protocol.bench.results_file.with_name("fair_tables_front.svg"))
 
 

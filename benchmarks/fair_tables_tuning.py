@@ -84,10 +84,10 @@ def measured(makers: list[Maker], config: fair_tables.Config, task: Task, run: A
     return [cattrs.unstructure(measure(maker, task, config.measured_rows, run)) for maker in makers]
 
 
-def tune(bench: Bench) -> None:
-    """Measure every setting, add it to the result file's arms, and print what is best for each arm."""
+def tune(bench: Bench, asked: bool) -> None:
+    """Measure every setting (or take those that are there), keep its arms, and print what is best for each arm."""
     scores: dict[str, dict[str, list[float]]] = {}
-    for table, setting, arms in settings(bench):
+    for table, setting, arms in settings(bench, asked):
         for raw in arms:
             arm = cattrs.structure(raw, Arm)
             bench.arms.append(ClaimedArm(f"tuning ({table})", dataclasses.replace(arm, note=setting)))
@@ -97,13 +97,14 @@ def tune(bench: Bench) -> None:
         print(f"{name}: best is {max(means, key=lambda s: means[s])} of {means}", flush=True)
 
 
-def settings(bench: Bench) -> Iterator[tuple[str, str, list[Any]]]:
+def settings(bench: Bench, asked: bool) -> Iterator[tuple[str, str, list[Any]]]:
     """Table, setting and measured arms."""
     for table, options in tables().items():
         for beta in BETAS:
             changed = {**options, "fairness_weight": beta, "student_fairness_weight": beta}
             key = {"piece": "tuning", "table": table, "base": NEUTRAL, "beta": beta}
-            yield table, f"beta {beta:g}", bench.piece(key, lambda changed=changed: latent_arms(changed))
+            if asked or bench.has(key):
+                yield table, f"beta {beta:g}", bench.piece(key, lambda changed=changed: latent_arms(changed))
         for weight, rate in TABFAIRGAN:
             changed = {**options, "tabfairgan_fairness": weight, "tabfairgan_rate": rate}
             key = {
@@ -114,4 +115,5 @@ def settings(bench: Bench) -> Iterator[tuple[str, str, list[Any]]]:
                 "rate": rate,
                 "updates": BASE.tabfairgan_updates,
             }
-            yield table, f"lambda {weight:g}, rate {rate:g}", bench.piece(key, lambda changed=changed: tabfairgan_arm(changed))  # fmt: skip
+            if asked or bench.has(key):
+                yield table, f"lambda {weight:g}, rate {rate:g}", bench.piece(key, lambda changed=changed: tabfairgan_arm(changed))  # fmt: skip

@@ -156,8 +156,8 @@ class Bench:
         self.asked[file] = read_json(file)
         return self.asked[file]["value"]
 
-    def known(self, key: Mapping[str, Any]) -> bool:
-        """Whether an earlier start of the script finished this key."""
+    def has(self, key: Mapping[str, Any]) -> bool:
+        """Whether the key's piece is on disk."""
         return self._file(key).exists()
 
     def _file(self, key: Mapping[str, Any]) -> Path:

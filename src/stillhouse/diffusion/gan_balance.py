@@ -14,14 +14,15 @@ Images = Float[Tensor, "batch channels height width"]
 class GanBalance:
     """Weight of the generator's GAN loss: a number, or "auto".
 
-    "auto" gives the GAN and the matching loss gradients of equal norm on the image: the ratio of their norms,
-    averaged over past student updates (0 at the first, when nothing has been seen), and 1 without a matching loss.
+    "auto" gives the GAN's gradient on the image `share` times the norm of the matching loss's: the ratio of their
+    norms, averaged over past student updates (0 at the first, when nothing has been seen), times `share`; and 1 without
+    a matching loss.
     """
 
     MEMORY = 0.9
 
-    def __init__(self, weight: float | Literal["auto"]) -> None:
-        self.given = weight
+    def __init__(self, weight: float | Literal["auto"], share: float = 1.0) -> None:
+        self.given, self.share = weight, share
         self.ratio = 0.0
         self.seen = {"matching": 0.0, "adversarial": 0.0}
 
@@ -44,7 +45,7 @@ class GanBalance:
         seen = average(self.seen)
         self.seen = dict.fromkeys(seen, 0.0)
         if seen["adversarial"] > 0:
-            now = (seen["matching"] / seen["adversarial"]) ** 0.5 if seen["matching"] > 0 else 1.0
+            now = self.share * (seen["matching"] / seen["adversarial"]) ** 0.5 if seen["matching"] > 0 else 1.0
             self.ratio = now if self.ratio == 0 else self.MEMORY * self.ratio + (1 - self.MEMORY) * now
 
     def state_dict(self) -> dict[str, Any]:

@@ -82,7 +82,9 @@ class Recipe:
     matching_range: tuple[float, float] = (0.02, 0.98)
     """Part of the model's noise grid that the distribution-matching loss draws from."""
     gan_weight: float | Literal["auto"] = 0.0
-    """Weight of the generator's GAN loss, or "auto": equal gradient norms on the image."""
+    """Weight of the generator's GAN loss, or "auto": by the gradients' norms on the image."""
+    gan_share: float = 1.0
+    """Under "auto", norm of the GAN's gradient on the image as a share of the matching loss's."""
     critic_gan_weight: float = 0.01
     """Weight of the discriminator's loss beside the fake score's."""
     guidance_scale: float = 1.0
@@ -217,7 +219,7 @@ class ScoreDistillation:
         self.conditions, self.data, self.recipe, self.discriminator = conditions, data, recipe, discriminator
         self.ema = Ema(student, recipe.ema_decay)
         self.ledger = Ledger()
-        self.gan_balance = GanBalance(recipe.gan_weight if discriminator else 0.0)
+        self.gan_balance = GanBalance(recipe.gan_weight if discriminator else 0.0, recipe.gan_share)
         self.student_optimizer = self._optimizer([(recipe.student_lr, student)])
         self.critic_optimizer = self._optimizer(
             [(recipe.fake_lr, fake_score), (recipe.head_lr, discriminator.head if discriminator else None)]

@@ -50,9 +50,9 @@ class StudentTask(ImageTask):
     """Images a step, over all processes."""
     micro_batches: int = 1
     """Parts that a batch is worked through in, to save memory."""
-    student_lr: float = 1e-4
+    student_lr: float = 8e-4
     """Learning rate of the student."""
-    fake_lr: float = 2e-4
+    fake_lr: float = 1.6e-3
     """Learning rate of the critic."""
     warmup_steps: int = 0
     """Steps over which the learning rates rise from 0."""
@@ -71,7 +71,9 @@ class AdversarialTask(StudentTask):
     head_lr: float = 1e-3
     """Learning rate of the discriminator's head, which starts from nothing."""
     gan_weight: float | Literal["auto"] = "auto"
-    """Weight of the generator's GAN loss; 0 for none; auto for gradients of equal norm on the image."""
+    """Weight of the generator's GAN loss; 0 for none; auto sets it by the gradients' norms on the image."""
+    gan_share: float = 0.2
+    """Under auto, norm of the GAN's gradient on the image as a share of the matching loss's."""
     critic_gan_weight: float = 0.01
     """Weight of the discriminator's loss beside the critic's."""
 
@@ -134,7 +136,7 @@ def student_sigmas(task: StudentTask, teacher: Denoiser, steps: int = 1) -> tupl
 def recipe(task: StudentTask, sigmas: tuple[float, ...], **more: Any) -> Recipe:
     """The engine's numbers for this task; `more` are the method's own."""
     if isinstance(task, AdversarialTask):
-        gan = {name: getattr(task, name) for name in ("head_lr", "gan_weight", "critic_gan_weight")}
+        gan = {name: getattr(task, name) for name in ("head_lr", "gan_weight", "gan_share", "critic_gan_weight")}
         more = {**gan, **more}
     return Recipe(
         batch=task.batch,
