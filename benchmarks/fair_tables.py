@@ -233,26 +233,33 @@ class Protocol:
         return [claim(id, text, "adult", (value, (value, value)), bound, 1, note=note) for id, text, value, bound, note in rows]  # fmt: skip
 
 
+GIVEN = {
+    "without the group": ("parity_ratio", "balanced_accuracy"),
+    "group given": ("aware_parity_ratio", "aware_balanced_accuracy"),
+}
+
+
 def front(arms: Sequence[ClaimedArm], path: Path) -> None:
-    """Accuracy against parity: mean of every arm by data set, the beta sweep among the ablations."""
+    """Accuracy against parity, a line a data set: means of every arm, models without and with the group to read."""
     matplotlib.rcParams["svg.hashsalt"] = "stillhouse"
     names = [n for n in dict.fromkeys(claimed.claim for claimed in arms) if not n.startswith("tuning")]
-    lines = -(-len(names) // 3)
-    figure = Figure(figsize=(5 * min(3, len(names)), 4 * lines), layout="constrained")
-    panels = figure.subplots(lines, min(3, len(names)), squeeze=False).ravel()
-    for axes, name in zip(panels, names, strict=False):
+    figure = Figure(figsize=(11, 4 * len(names)), layout="constrained")
+    for line, name in zip(figure.subplots(len(names), 2, squeeze=False), names, strict=True):
         by_name: dict[str, list[Arm]] = {}
         for claimed in arms:
             if claimed.claim == name:
                 by_name.setdefault(claimed.arm.name, []).append(claimed.arm)
-        for label, some in by_name.items():
-            x, y = (float(np.mean([a.metrics[k] for a in some])) for k in ("parity_ratio", "balanced_accuracy"))
-            axes.plot(x, y, "o", color="#c0562b" if label == "student" else "#4c566a")
-            axes.annotate(label, (x, y), fontsize=6, textcoords="offset points", xytext=(3, 3))
-        axes.set(title=name, xlabel="parity ratio (1: groups treated alike)", ylabel="balanced accuracy on real rows")
-        axes.grid(alpha=0.3)
-    for axes in panels[len(names) :]:
-        axes.set_visible(False)
+        for axes, (given, keys) in zip(line, GIVEN.items(), strict=True):
+            for number, (label, some) in enumerate(by_name.items(), 1):
+                x, y = (float(np.mean([arm.metrics[key] for arm in some])) for key in keys)
+                colour = "#c0562b" if label == "student" else "#4c566a"
+                axes.plot(x, y, "o", color=colour, label=f"{number} {label}")
+                axes.annotate(str(number), (x, y), fontsize=8, color=colour, textcoords="offset points", xytext=(4, 3))
+            axes.set(
+                title=f"{name}, {given}", xlabel="parity ratio (1: groups treated alike)", ylabel="balanced accuracy"
+            )
+            axes.grid(alpha=0.3)
+        line[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, handlelength=0.5)
     figure.savefig(path, metadata={"Date": None})
 
 
