@@ -178,10 +178,10 @@ class Protocol:
         for name in SETS:
             key = {"set": name, "options": SETS[name]}
             runs = self.seeded("runs", key, lambda seed, name=name: whole_run(SETS[name], seed))
-            if len(runs) > 1:
+            if runs:
                 by_set[name] = self.add(name, [raw for run in runs for raw in run["arms"]])
                 claims += set_claims(name, by_set[name])
-            if len(runs) > 1 and name == "adult gender":
+            if runs and name == "adult gender":
                 claims += cost_claims(name, runs)
         if by_set:
             claims += [
