@@ -73,6 +73,7 @@ def test_pieces_are_computed_once_and_counted_once(tmp_path):
     calls = []
     for _ in range(2):
         bench = Bench("dmd2", tmp_path / "benchmarks")
+        assert bench.has({"seed": 1}) == bool(calls)
         assert bench.piece({"seed": 1}, lambda: calls.append(1) or {"fid": 0.5}) == {"fid": 0.5}
     assert len(calls) == 1
     stored = next(bench.pieces.glob("*.json"))

@@ -17,7 +17,7 @@ from stillhouse.core.run import Run
 from stillhouse.methods import fair_tables
 from stillhouse.methods.fair_tables import losses, pipeline
 from stillhouse.methods.fair_tables.baselines import TabFairGAN, parity_gap, sample_marginals
-from stillhouse.methods.fair_tables.networks import FlowSampler, NoiseSampler
+from stillhouse.methods.fair_tables.networks import FairVAE, FlowSampler, NoiseSampler
 from stillhouse.methods.fair_tables.sampler import FairImages, FairTable
 from stillhouse.methods.fair_tables.stages import Data, Plan, train_noise_sampler
 from stillhouse.methods.fair_tables.table_syntax import TableSyntax
@@ -56,6 +56,18 @@ def test_distance_covariance_is_the_integral():
         (s == k).double().mean() ** 2 * torch.trapezoid((density[s == k].mean(0) - total) ** 2, grid) for k in range(3)
     )
     assert losses.distance_covariance(mu, logvar, s) == pytest.approx(float(exact), rel=1e-6)
+
+
+def test_log_overlap_and_its_gradient():
+    mu, logvar, _ = posteriors(6, 5)
+    other, other_logvar, _ = posteriors(4, 5, seed=1)
+    inputs = [t.requires_grad_() for t in (mu, logvar.exp(), other, other_logvar.exp())]
+    exact = sum(
+        Normal(inputs[2][:, d], (inputs[1][:, None, d] + inputs[3][None, :, d]).sqrt()).log_prob(inputs[0][:, None, d])
+        for d in range(5)
+    )
+    torch.testing.assert_close(losses.log_overlap(*inputs), exact)
+    assert torch.autograd.gradcheck(losses.log_overlap, [t.detach().requires_grad_() for t in inputs])
 
 
 def test_blocks_of_pairs_change_nothing(monkeypatch):
@@ -190,6 +202,15 @@ def test_the_penalty_makes_latents_fair(tmp_path):
             mu, logvar = teacher.encode(task.report.x, task.report.s, task.report.y)
             dependence.append(float(losses.relative_dependence(mu, logvar, task.report.s, (0.5,))))
     assert dependence[1] < 0.5 * dependence[0], dependence
+
+
+@pytest.mark.parametrize(("sees", "reads"), [("x", (0, 0)), ("x, s", (1, 0)), ("x, s, y", (1, 1))])
+def test_what_the_encoder_reads(table, sees, reads):
+    torch.manual_seed(0)
+    vae, x = FairVAE(table.syntax, 2, 2, 3, 8, sees), torch.randn(4, table.syntax.width)
+    zero, one = torch.zeros(4, dtype=torch.long), torch.ones(4, dtype=torch.long)
+    mu, other_group, other_label = (vae.encode(x, s, y)[0] for s, y in ((zero, zero), (one, zero), (zero, one)))
+    assert (not mu.equal(other_group), not mu.equal(other_label)) == reads
 
 
 def test_the_label_is_decoded_from_z_alone(table):

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from fairlearn import metrics as fairlearn
 
 from stillhouse.core.errors import UserError
 from stillhouse.tables import datasets, downstream, quality
@@ -44,6 +45,10 @@ BAD = {
     "rare class": (lambda t: t.assign(granted=["yes"] * 5 + ["no"] * (len(t) - 5)), "5 rows with the value yes"),
     "rare group": (lambda t: t.assign(gender=["x"] + ["y"] * (len(t) - 1)), "1 rows with the value x"),
     "date texts": (lambda t: t.assign(born=["1980-02-03"] * len(t)), r"born \(dates\)"),
+    "dates year first": (lambda t: t.assign(born=["1980/02/03 10:00", "1981/2/3"] * (len(t) // 2)), r"born \(dates\)"),
+    "dates in words": (lambda t: t.assign(born=["3 May 1980", "Feb 03, 1981"] * (len(t) // 2)), r"born \(dates\)"),
+    "dates day first": (lambda t: t.assign(born=["3.2.80", "03-02-1981"] * (len(t) // 2)), r"born \(dates\)"),
+    "ids with gaps": (lambda t: t.assign(id=[np.nan, *range(len(t) - 1)]), r"id \(identifier.*--drop id"),
     "dates": (lambda t: t.assign(born=pd.Timestamp("2020-01-01")), r"born \(dates\)"),
     "number ids": (lambda t: t.assign(id=range(len(t))), r"id \(identifier.*--drop id"),
     "text ids": (lambda t: t.assign(key=[f"k{i}" for i in t.index]), r"key \(identifier"),
@@ -225,6 +230,16 @@ def test_parity_and_odds():
     assert found.parity_difference == pytest.approx(0.25)
     assert found.odds_ratio == pytest.approx(min(0.4 / 0.8, 0.1 / 0.2))
     assert found.odds_difference == pytest.approx(0.4)
+
+
+def test_fairness_agrees_with_fairlearn_row_by_row():
+    random = np.random.default_rng(0)
+    truth, decisions, groups = (random.integers(0, n, 900) for n in (2, 2, 3))
+    found, given = fairness(truth, decisions, groups), {"sensitive_features": groups}
+    assert found.parity_ratio == pytest.approx(fairlearn.demographic_parity_ratio(truth, decisions, **given))
+    assert found.parity_difference == pytest.approx(fairlearn.demographic_parity_difference(truth, decisions, **given))
+    assert found.odds_ratio == pytest.approx(fairlearn.equalized_odds_ratio(truth, decisions, **given))
+    assert found.odds_difference == pytest.approx(fairlearn.equalized_odds_difference(truth, decisions, **given))
 
 
 def test_a_constant_is_fair_and_useless():

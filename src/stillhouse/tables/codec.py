@@ -130,13 +130,17 @@ class TableCodec:
         if not block.continuous:
             assert which is not None
             return from_codes(which, column)
-        grid = np.asarray(self.quantiles[column.name])
-        ranks = np.linspace(0.5 / QUANTILES, 1 - 0.5 / QUANTILES, QUANTILES)
-        values = np.round(np.interp(ndtr(encoded[:, block.number]), ranks, grid), column.decimals)
+        values = self.values_at(block, encoded[:, block.number])
         for i, atom in enumerate(column.levels):
             assert which is not None
             values[which == i] = np.nan if atom == MISSING else float(atom)
         return values
+
+    def values_at(self, block: Block, scores: Sequence[float] | Array) -> Doubles:
+        """The values of a continuous column at some normal scores, with the digits that the column uses."""
+        ranks = np.linspace(0.5 / QUANTILES, 1 - 0.5 / QUANTILES, QUANTILES)
+        values = np.interp(ndtr(scores), ranks, np.asarray(self.quantiles[block.column.name]))
+        return np.round(values, block.column.decimals)
 
     def group_numbers(self, table: pd.DataFrame) -> Integers:
         """Group number of each row: which combination of sensitive values it has.

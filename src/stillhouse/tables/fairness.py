@@ -45,24 +45,37 @@ def fairness(truth: NDArray[Any], decisions: NDArray[Any], groups: NDArray[Any])
     which is why a constant classifier always stands beside the others.
     """
     kept = large_groups(groups)
-    given = {"y_true": truth[kept], "y_pred": decisions[kept], "sensitive_features": groups[kept]}
-    rates = group_rates(decisions[kept], groups[kept])
+    truth, decisions, groups = truth[kept], decisions[kept], groups[kept]
+    true, decided, group, counts = _counted(truth, decisions, groups)
+    given = {"y_true": true, "y_pred": decided, "sensitive_features": group, "sample_weight": counts}
     return Fairness(
-        _ratio(rates),
+        _ratio(group_rates(decisions, groups)),
         float(fairlearn.demographic_parity_difference(**given)),
-        min(_ratio(group_rates(decisions[kept & (truth == y)], groups[kept & (truth == y)])) for y in (0, 1)),
+        min(_ratio(group_rates(decisions[truth == y], groups[truth == y])) for y in (0, 1)),
         float(fairlearn.equalized_odds_difference(**given)),
     )
+
+
+def _counted(*columns: NDArray[Any]) -> list[NDArray[Any]]:
+    """The different rows of some columns, and how often each occurs; fairlearn works row by row in Python."""
+    numbers = [np.unique(column, return_inverse=True) for column in columns]
+    rows, counts = np.unique(np.stack([number for _, number in numbers], 1), axis=0, return_counts=True)
+    return [*(values[rows[:, i]] for i, (values, _) in enumerate(numbers)), counts]
 
 
 def group_rates(decisions: NDArray[Any], groups: NDArray[Any]) -> Mapping[Any, float]:
     """P(yhat = 1 | g) by group; empty without rows."""
     if not len(groups):
         return {}
+    decided, group, counts = _counted(decisions, groups)
     rates = fairlearn.MetricFrame(
-        metrics=fairlearn.selection_rate, y_true=decisions, y_pred=decisions, sensitive_features=groups
+        metrics=fairlearn.selection_rate,
+        y_true=decided,
+        y_pred=decided,
+        sensitive_features=group,
+        sample_params={"sample_weight": counts},
     ).by_group
-    return {group: float(rate) for group, rate in rates.items()}
+    return {value: float(rate) for value, rate in rates.items()}
 
 
 def _ratio(rates: Mapping[Any, float]) -> float:

@@ -30,7 +30,12 @@ MOST_DISCRETE_NUMBERS = 20
 """A number with at most this many values is categorical: exact, and free to have any shape."""
 LEAST_ATOM_SHARE = 0.05
 """A number equal to one exact value this often has an atom there."""
-_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T]\d{1,2}:\d{2}.*)?|\d{1,2}[/.]\d{1,2}[/.]\d{2,4}.*")
+_MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_DATE = re.compile(
+    r"\d{4}([-/.])\d{1,2}\1\d{1,2}([ T]\d{1,2}:\d{2}.*)?|\d{1,2}([-/.])\d{1,2}\3\d{2,4}.*"
+    rf"|{_MONTH} \d{{1,2}},? \d{{4}}.*|\d{{1,2}}\.?[ -]{_MONTH}[ -]\d{{2,4}}.*",
+    re.IGNORECASE,
+)
 
 Value = str | int | float | bool
 
@@ -131,10 +136,11 @@ def unusable(values: pd.Series) -> str:
         return "empty"
     if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
         return "dates"
-    whole = pd.api.types.is_integer_dtype(values)
     text = not pd.api.types.is_numeric_dtype(values)
+    # numbers with gaps are read as floats, so whole floats are looked at too
+    whole = not text and bool((np.floor(present.to_numpy(float)) == present.to_numpy(float)).all())
     distinct = present.nunique()
-    if text and present.astype(str).head(200).str.strip().str.fullmatch(_DATE.pattern).all():
+    if text and present.astype(str).head(200).str.strip().map(_DATE.fullmatch).notna().all():
         return "dates"
     if (whole or text) and len(present) >= LEAST_ROWS and distinct == len(present):
         return "identifier: every value is different"

@@ -56,10 +56,12 @@ class Config:
     """Use at most this many rows, drawn by seed; 0 uses all."""
     latent: int = 8
     """Dimensions of z."""
-    teacher_width: int = 256
+    teacher_width: int = 128
     """Hidden width of the teacher's networks."""
     student_width: int = 48
     """Hidden width of the student's networks."""
+    encoder_sees: Literal["x", "x, s", "x, s, y"] = "x, s, y"
+    """What the encoders read: x alone, s too (the paper's), or the label as well."""
     fairness_weight: float = 100.0
     """beta: weight of the teacher's distance-covariance penalty; 0 is a plain VAE."""
     student_fairness_weight: float = 100.0
@@ -76,14 +78,18 @@ class Config:
     """Weight of the label's likelihood in the teacher."""
     kl_weight: float = 0.3
     """Weight of the KL to the prior; below 1 z holds more of the row."""
-    teacher_updates: int = 1000
+    teacher_updates: int = 500
     """Updates of the teacher (and of the VAE without fairness)."""
-    student_updates: int = 700
+    student_updates: int = 400
     """Updates of the student's encoder and decoder."""
-    sampler_updates: int = 1000
+    sampler_updates: int = 500
     """Updates of every latent sampler."""
-    tabfairgan_updates: int = 1500
+    tabfairgan_updates: int = 800
     """Updates of the TabFairGAN-style baseline (three of four are its critic's)."""
+    tabfairgan_fairness: float = 1.0
+    """lambda: weight of the TabFairGAN-style baseline's parity term."""
+    tabfairgan_rate: float = 2e-3
+    """Learning rate of the TabFairGAN-style baseline."""
     batch: int = 512
     """Rows an update."""
     pairs: int = 256

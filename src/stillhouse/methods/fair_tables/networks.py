@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+Sees = Literal["x", "x, s", "x, s, y"]
 
 
 class Syntax(Protocol):
@@ -50,19 +52,23 @@ class FairVAE(nn.Module):
         groups, classes: how many sensitive groups and label classes there are.
         latent: dimensions of z.
         width: hidden width of all networks.
+        sees: what the encoder reads beside x: nothing, s (the paper's), or s and the label.
     """
 
-    def __init__(self, syntax: Syntax, groups: int, classes: int, latent: int, width: int) -> None:
+    def __init__(
+        self, syntax: Syntax, groups: int, classes: int, latent: int, width: int, sees: Sees = "x, s, y"
+    ) -> None:
         super().__init__()
-        self.groups, self.classes, self.latent = groups, classes, latent
-        self.encoder = syntax.encoder(latent, width, groups + classes)
+        self.groups, self.classes, self.latent, self.sees = groups, classes, latent, sees
+        self.encoder = syntax.encoder(latent, width, groups * ("s" in sees) + classes * ("y" in sees))
         self.decoder = syntax.decoder(latent, width, groups)
         self.label_head = mlp(latent, width, classes)
 
     def encode(self, x: Tensor, s: Int[Tensor, " n"], y: Int[Tensor, " n"]) -> tuple[Tensor, Tensor]:
-        """mu and log variance of q(z | x, s, y), both (n, latent)."""
-        known = torch.cat([F.one_hot(s, self.groups), F.one_hot(y, self.classes)], 1).to(torch.float32)
-        mu, logvar = self.encoder(x, known).chunk(2, 1)
+        """mu and log variance of q(z | what it sees), both (n, latent)."""
+        seen = [("s", s, self.groups), ("y", y, self.classes)]
+        known = [F.one_hot(values, size).to(x.dtype) for name, values, size in seen if name in self.sees]
+        mu, logvar = self.encoder(x, torch.cat([x[:, :0], *known], 1)).chunk(2, 1)
         return mu, logvar.clamp(-10, 4)
 
     def decode(self, z: Float[Tensor, "n d"], s: Int[Tensor, " n"]) -> tuple[Tensor, Float[Tensor, "n classes"]]:

@@ -26,7 +26,7 @@ from stillhouse.methods.fair_tables.networks import (
     NoiseSampler,
     parameters,
 )
-from stillhouse.methods.fair_tables.sampler import Shape, Student, save_student
+from stillhouse.methods.fair_tables.sampler import Shape, Student, build_vae, save_student
 from stillhouse.methods.fair_tables.stages import (
     Data,
     Penalty,
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 SAMPLER_WIDTH = 128
 """Hidden width of the teacher's and the baselines' latent samplers; the student's has the student's width."""
+
+GAN_RATE = 5e-4
+"""Learning rate of the GAN on latents."""
 
 
 def open_task(config: Config) -> Task:
@@ -123,20 +126,22 @@ def baselines(config: Config, task: Task, teacher: FairVAE, run: Run) -> Iterato
     yield Maker("marginals only", "floor", lambda n: sample_marginals(task.train, task.blocks, n))
     plain = TeacherLoss(config.label_weight, config.kl_weight, penalty(config, task, 0.0))
     yield _vae_arm(config, task, plain, "VAE without fairness", "baseline", run)[1]
-    yield _fldgm_gan(config, task, teacher, run)
-    yield _fldgm_diffusion(config, task, teacher, run)
+    yield fldgm_gan(config, task, teacher, run)
+    yield fldgm_diffusion(config, task, teacher, run)
     if task.codec:
-        yield _tabfairgan(config, task, run)
+        yield tabfairgan(config, task, run)
 
 
-def _fldgm_gan(config: Config, task: Task, teacher: FairVAE, run: Run) -> Maker:
+def fldgm_gan(config: Config, task: Task, teacher: FairVAE, run: Run) -> Maker:
+    """FLDGM with a WGAN-GP on the teacher's latents."""
     gan = seeded(config.seed, "fldgm-gan", lambda: NoiseSampler(config.latent, SAMPLER_WIDTH))
-    plan = Plan(2 * config.sampler_updates, config.batch, 5e-4)
+    plan = Plan(2 * config.sampler_updates, config.batch, GAN_RATE)
     fitted = train_gan(gan, teacher, task.train, plan, run, "fldgm-gan")
     return latent_maker("FLDGM GAN", "baseline", teacher, gan, task, fitted.seconds, {"gan": fitted.updates})
 
 
-def _fldgm_diffusion(config: Config, task: Task, teacher: FairVAE, run: Run) -> Maker:
+def fldgm_diffusion(config: Config, task: Task, teacher: FairVAE, run: Run) -> Maker:
+    """FLDGM with a diffusion on the teacher's latents."""
     diffusion = seeded(config.seed, "fldgm-diffusion", lambda: DiffusionSampler(config.latent, SAMPLER_WIDTH))
     plan = _plan(config, config.sampler_updates)
     fitted = train_by_loss(diffusion, teacher, task.train, plan, run, "fldgm-diffusion")
@@ -144,11 +149,12 @@ def _fldgm_diffusion(config: Config, task: Task, teacher: FairVAE, run: Run) -> 
     return latent_maker("FLDGM diffusion", "baseline", teacher, diffusion, task, fitted.seconds, updates)
 
 
-def _tabfairgan(config: Config, task: Task, run: Run) -> Maker:
+def tabfairgan(config: Config, task: Task, run: Run) -> Maker:
+    """A GAN of whole rows with a parity term."""
     sizes = task.blocks, len(task.groups), len(task.classes), config.teacher_width
     generator = seeded(config.seed, "tabfairgan", lambda: TabFairGAN(*sizes))
-    plan = Plan(config.tabfairgan_updates, config.batch, 5e-4)
-    fitted = train_tabfairgan(generator, task.train, task.positive, 1.0, plan, run, "tabfairgan")
+    plan = Plan(config.tabfairgan_updates, config.batch, config.tabfairgan_rate)
+    fitted = train_tabfairgan(generator, task.train, task.positive, config.tabfairgan_fairness, plan, run, "tabfairgan")
     draw = _no_gradient(generator.sample)
     cost = Cost(
         parameters=parameters(generator),
@@ -207,10 +213,7 @@ def group_shares(task: Task) -> Tensor:
 
 def new_vae(config: Config, task: Task, width: int, stage: str) -> FairVAE:
     """An untrained VAE whose weights depend on the seed and the stage's name."""
-    shape = _shape(config, task, width)
-    return seeded(
-        config.seed, stage, lambda: FairVAE(task.syntax, shape.groups, shape.classes, shape.latent, shape.width)
-    )
+    return seeded(config.seed, stage, lambda: build_vae(task.syntax, _shape(config, task, width)))
 
 
 def penalty(config: Config, task: Task, weight: float) -> Penalty:
@@ -225,7 +228,7 @@ def student_loss(config: Config, task: Task) -> StudentLoss:
 
 
 def _shape(config: Config, task: Task, width: int) -> Shape:
-    return Shape(len(task.groups), len(task.classes), config.latent, width)
+    return Shape(len(task.groups), len(task.classes), config.latent, width, config.encoder_sees)
 
 
 def _plan(config: Config, updates: int) -> Plan:
@@ -267,7 +270,9 @@ def _summary(student: Arm, teacher: Arm, arms: list[Arm]) -> str:
     return (
         f"Models trained on the synthetic rows have parity ratio {student.metrics['parity_ratio']:.2f} "
         f"(on the real training rows {real.metrics['parity_ratio']:.2f}) at balanced accuracy "
-        f"{student.metrics['balanced_accuracy']:.2f} ({real.metrics['balanced_accuracy']:.2f}); "
+        f"{student.metrics['balanced_accuracy']:.2f} ({real.metrics['balanced_accuracy']:.2f}), "
+        f"and {student.metrics['aware_parity_ratio']:.2f} ({real.metrics['aware_parity_ratio']:.2f}) where they also read "
+        "the sensitive columns; "
         f"the student has {share:.0%} of the teacher's parameters."
     )
 

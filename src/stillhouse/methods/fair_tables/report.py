@@ -71,6 +71,9 @@ def distributions_picture(task: Task, synthetic: Data, run: Run) -> Picture:
     panels = np.atleast_1d(figure.subplots(lines, min(4, len(blocks)), squeeze=False)).ravel()
     for axes, block in zip(panels, blocks, strict=False):
         _panel(axes, block, task.report.x.numpy(), synthetic.x.numpy())
+        if block.continuous and task.codec:
+            scores = (-2.0, -1.0, 0.0, 1.0, 2.0)
+            axes.set_xticks(scores, [f"{value:.4g}" for value in task.codec.values_at(block, scores)])
     for axes in panels[len(blocks) :]:
         axes.set_visible(False)
     panels[0].legend(fontsize=6)
@@ -84,7 +87,8 @@ def _panel(axes: Axes, block: Block, real: np.ndarray, synthetic: np.ndarray) ->
         kept = [rows[rows[:, block.number] != 0, block.number] for rows in (real, synthetic)]
         bins = list(np.linspace(-3, 3, 25))
         axes.hist(kept, bins, density=True, label=["real", "synthetic"], color=[REAL, SYNTHETIC])
-        axes.set_xlabel("normal score", fontsize=6)
+        share = (rows[:, block.number - 1].mean() if block.levels else 1.0 for rows in (real, synthetic))
+        axes.set_xlabel("spread of the values that are on no atom: {:.0%} and {:.0%}".format(*share), fontsize=5)
         return
     places = slice(block.start, block.number)
     order = np.argsort(-real[:, places].mean(0))[:8]
@@ -143,12 +147,14 @@ def nearest_pairs_table(task: Task, synthetic: Data, pairs: int = 5) -> Table | 
 
 def front_picture(arms: Sequence[Arm], run: Run) -> Picture:
     """Accuracy against parity, every arm a point."""
-    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
     axes = figure.subplots()
-    for arm in arms:
+    for number, arm in enumerate(arms, 1):
         x, y = arm.metrics["parity_ratio"], arm.metrics["balanced_accuracy"]
-        axes.plot(x, y, "o", color=SYNTHETIC if arm.role == "student" else REAL)
-        axes.annotate(arm.name, (x, y), textcoords="offset points", xytext=(4, 3), fontsize=7)
+        colour = SYNTHETIC if arm.role == "student" else REAL
+        axes.plot(x, y, "o", color=colour, label=f"{number} {arm.name}")
+        axes.annotate(str(number), (x, y), textcoords="offset points", xytext=(4, 3), fontsize=8, color=colour)
+    figure.legend(loc="outside right upper", fontsize=7, handlelength=0.5)
     axes.set(xlabel="parity ratio (1: groups treated alike)", ylabel="balanced accuracy on real rows")
     axes.grid(alpha=0.3)
     return _save(figure, "front.svg", "Accuracy against parity", "a point for every arm", run)

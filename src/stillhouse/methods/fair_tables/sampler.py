@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from stillhouse.core.errors import UserError, require
 from stillhouse.core.files import read_json, write_atomically, write_json
 from stillhouse.core.seeding import derive_seed
-from stillhouse.methods.fair_tables.networks import FairVAE, LatentSampler, NoiseSampler, Syntax
+from stillhouse.methods.fair_tables.networks import FairVAE, LatentSampler, NoiseSampler, Sees, Syntax
 from stillhouse.methods.fair_tables.stages import Data
 from stillhouse.methods.fair_tables.table_syntax import TableSyntax
 from stillhouse.tables.codec import TableCodec
@@ -37,6 +37,7 @@ class Shape:
     classes: int
     latent: int
     width: int
+    sees: Sees = "x, s, y"
 
 
 class Student(nn.Module):
@@ -190,8 +191,12 @@ def load_student(folder: Path) -> FairTable | FairImages:
 
 def build_student(syntax: Syntax, shape: Shape, group_shares: Tensor) -> Student:
     """The student's networks, untrained."""
-    vae = FairVAE(syntax, shape.groups, shape.classes, shape.latent, shape.width)
-    return Student(vae, NoiseSampler(shape.latent, shape.width), group_shares)
+    return Student(build_vae(syntax, shape), NoiseSampler(shape.latent, shape.width), group_shares)
+
+
+def build_vae(syntax: Syntax, shape: Shape) -> FairVAE:
+    """An untrained VAE."""
+    return FairVAE(syntax, shape.groups, shape.classes, shape.latent, shape.width, shape.sees)
 
 
 def _syntax(codec: TableCodec | None) -> Syntax:

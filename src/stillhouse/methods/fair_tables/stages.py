@@ -183,12 +183,12 @@ def train_by_loss(
     sampler: FlowSampler | DiffusionSampler, model: FairVAE, data: Data, plan: Plan, run: Run, stage: str
 ) -> Fitted:
     """A flow or diffusion on the latents of training rows."""
-    learn_frame(sampler, model, data, run, stage)
+    known = learn_frame(sampler, model, data, run, stage)
     optimizer = torch.optim.Adam(sampler.network.parameters(), lr=plan.rate)
 
     def step(update: int) -> dict[str, Tensor]:
         anneal(optimizer, plan, update)
-        loss = sampler.loss(latents(model, data.batch(plan.batch)))
+        loss = sampler.loss(known.batch(plan.batch))
         descend(optimizer, loss)
         return {"loss": loss}
 
@@ -200,12 +200,12 @@ def train_noise_sampler(sampler: NoiseSampler, model: FairVAE, data: Data, plan:
 
     A pointwise loss between G(n) and the latents of unrelated rows is least at their mean, so none is used.
     """
-    learn_frame(sampler, model, data, run, stage)
+    known = learn_frame(sampler, model, data, run, stage)
     optimizer = torch.optim.Adam(sampler.network.parameters(), lr=plan.rate)
 
     def step(update: int) -> dict[str, Tensor]:
         anneal(optimizer, plan, update)
-        real = sampler.frame.inward(latents(model, data.batch(plan.batch)))
+        real = sampler.frame.inward(known.batch(plan.batch))
         fake = sampler(torch.randn(plan.batch, sampler.latent))
         directions = nn.functional.normalize(torch.randn(sampler.latent, 64), dim=0)
         sliced, energy = sliced_wasserstein(fake, real, directions), energy_distance(fake, real)
@@ -217,13 +217,13 @@ def train_noise_sampler(sampler: NoiseSampler, model: FairVAE, data: Data, plan:
 
 def train_gan(generator: NoiseSampler, model: FairVAE, data: Data, plan: Plan, run: Run, stage: str) -> Fitted:
     """WGAN-GP on the latents of training rows (FLDGM's generator): five critic updates for one of the generator."""
-    learn_frame(generator, model, data, run, stage)
+    known = learn_frame(generator, model, data, run, stage)
     critic = seeded(run.seed, f"{stage}-critic", lambda: mlp(generator.latent, 128, 1, layers=2))
     of_generator = torch.optim.Adam(generator.network.parameters(), lr=plan.rate, betas=(0.5, 0.9))
     of_critic = torch.optim.Adam(critic.parameters(), lr=plan.rate, betas=(0.5, 0.9))
 
     def step(update: int) -> dict[str, Tensor]:
-        real = generator.frame.inward(latents(model, data.batch(plan.batch)))
+        real = generator.frame.inward(known.batch(plan.batch))
         fake = generator(torch.randn(plan.batch, generator.latent))
         if update % 6 < 5:
             return {"critic": critic_update(critic, of_critic, real, fake.detach())}
@@ -252,11 +252,33 @@ def critic_update(
     return loss.detach()
 
 
+@dataclass(frozen=True)
+class Posteriors:
+    """q(z | x, s, y) of the training rows, encoded once for a sampler's whole training."""
+
+    mu: Float[Tensor, "n d"]
+    logvar: Float[Tensor, "n d"]
+
+    def batch(self, size: int) -> Float[Tensor, "size d"]:
+        """z of `size` rows drawn with replacement, by torch's global generator."""
+        rows = torch.randint(len(self.mu), (size,))
+        return sample_posterior(self.mu[rows], self.logvar[rows])
+
+
 def learn_frame(
     sampler: NoiseSampler | FlowSampler | DiffusionSampler, model: FairVAE, data: Data, run: Run, stage: str
-) -> None:
-    """Give a sampler the mean and deviation of the training rows' latents."""
-    sampler.frame.learn(seeded(run.seed, f"{stage}-frame", lambda: latents(model, data)))
+) -> Posteriors:
+    """Give a sampler the mean and deviation of the training rows' latents; returns their posteriors."""
+    known = posteriors(model, data)
+    sampler.frame.learn(seeded(run.seed, f"{stage}-frame", lambda: sample_posterior(known.mu, known.logvar)))
+    return known
+
+
+@torch.no_grad()
+def posteriors(model: FairVAE, data: Data) -> Posteriors:
+    """The rows' posteriors, encoded a block at a time."""
+    parts = [model.encode(*block) for block in zip(*(t.split(4096) for t in (data.x, data.s, data.y)), strict=True)]
+    return Posteriors(torch.cat([mu for mu, _ in parts]), torch.cat([logvar for _, logvar in parts]))
 
 
 def seeded(seed: int, name: str, make: Callable[[], Made]) -> Made:
@@ -269,7 +291,8 @@ def seeded(seed: int, name: str, make: Callable[[], Made]) -> Made:
 @torch.no_grad()
 def latents(model: FairVAE, data: Data) -> Float[Tensor, "n d"]:
     """z drawn from the posteriors of some rows, by torch's global generator."""
-    return sample_posterior(*model.encode(data.x, data.s, data.y))
+    known = posteriors(model, data)
+    return sample_posterior(known.mu, known.logvar)
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
