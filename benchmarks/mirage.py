@@ -263,6 +263,9 @@ def stages(full: bool) -> Iterator[Item]:
         yield "molecules", "tox21", 2, seed, "gin", molecules
     for seed in range(few, 5):
         yield from (("tuning", data, hops, seed, "gin", tuning) for data, hops in SETS.items())
+        for data, hops in SETS.items():
+            for network in ("gat", "gcn"):
+                yield "transfer", data, hops, seed, network, partial(transfer, with_full=full)
     for seed in range(1, few):
         yield "gradient", "COX2", 2, seed, "gin", partial(gradient, epochs=300 if full else 20)
     yield "molecules", "hiv", 2, 0, "gin", molecules
