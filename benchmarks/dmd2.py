@@ -3,9 +3,8 @@
 Every arm of a data set shares the teacher, the data splits, the batch, the evaluation noise and the tuning budget: one
 learning rate out of two, chosen per arm on the select split with a seed of its own, then reported on the report split.
 The arms that are compared with each other are short. One arm, compared with the teacher only, trains for as long as it
-pays, at what that seed's select split showed to converge fastest: learning rates of 1e-4 to 2e-4 are far from converged
-after 300 updates (FID .64 at 2e-4, .55 at 4e-4, .50 at 8e-4, .48 at 1.6e-3, without GAN), and there a GAN gradient as
-large as the matching loss's (`gan_share` 1) does harm (FID .90 after 450 updates at 8e-4) where a fifth of it does not.
+pays, at what that seed's select split showed to converge fastest: far higher learning rates, and a GAN gradient of a fifth
+of the matching loss's, where an equal one (`gan_share` 1) does harm.
 Pieces are kept in scratch/ and skipped when the script is started again; the last part writes benchmarks/results/dmd2.json.
 """
 
