@@ -70,12 +70,6 @@ class Recipe:
     """Trains this many times as long: 1:1 then takes as many network passes as 5:1."""
     rate: float | None = None
     """Learning rate of an arm that is not tuned as the others are."""
-    seeds: tuple[int, ...] | None = None
-    """Seeds of the costliest arms, where fewer than the others'."""
-
-    def seeds_on(self, data: str) -> tuple[int, ...]:
-        """Seeds of this arm on a data set."""
-        return self.seeds or SEEDS[data]
 
 
 OURS = "5:1 + GAN"
@@ -161,7 +155,7 @@ def finished_runs(data: str, name: str) -> dict[int, Any]:
     """The reported runs of an arm that are on disk, by seed."""
     recipe = RECIPES[name]
     rate = tuned_rate(data, recipe)
-    seeds = [seed for seed in recipe.seeds_on(data) if BENCH.has(report_key(data, recipe, seed, rate))]
+    seeds = [seed for seed in SEEDS[data] if BENCH.has(report_key(data, recipe, seed, rate))]
     return {seed: reported(data, recipe, seed) for seed in seeds}
 
 
@@ -170,7 +164,7 @@ def run_part(data: str, names: tuple[str, ...], from_the_end: bool) -> None:
     direction = -1 if from_the_end else 1
     for recipe in [recipe for recipe in ARMS if recipe.name in names][::direction]:
         print(f"{data} {recipe.name}: learning rate {tuned_rate(data, recipe)}", flush=True)
-        for seed in recipe.seeds_on(data)[::direction]:
+        for seed in SEEDS[data][::direction]:
             started = time.monotonic()
             found = reported(data, recipe, seed)
             print(f"{data} seed {seed} {recipe.name}: FID {found['metrics']['fid']:.3f} "
