@@ -17,9 +17,11 @@ from stillhouse.core.ema import Ema
 from stillhouse.core.seeding import generator, seed_everything
 from stillhouse.diffusion.conditions import Conditions
 from stillhouse.diffusion.degradation import Backtracking, node_network, node_updates, save_node
+from stillhouse.diffusion.draw import RealImages
 from stillhouse.diffusion.losses import denoising_loss, plain_matching_gradient
 from stillhouse.diffusion.preconditioning import Edm
-from stillhouse.diffusion.score_distillation import Cadence, ConstantTarget, RealImages, Recipe, ScoreDistillation
+from stillhouse.diffusion.recipe import Cadence, Recipe
+from stillhouse.diffusion.score_distillation import ConstantTarget, ScoreDistillation
 
 SHAPE = (1, 1, 2)
 MODES, SPREAD = 25, 0.02

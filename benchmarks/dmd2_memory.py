@@ -13,14 +13,10 @@ import torch
 from stillhouse.diffusion.conditions import Conditions
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.discriminator import DiscriminatorHead, feature_shape
+from stillhouse.diffusion.draw import RealImages
 from stillhouse.diffusion.preconditioning import Edm
-from stillhouse.diffusion.score_distillation import (
-    ConstantTarget,
-    Discriminator,
-    RealImages,
-    Recipe,
-    ScoreDistillation,
-)
+from stillhouse.diffusion.recipe import Recipe
+from stillhouse.diffusion.score_distillation import ConstantTarget, Discriminator, ScoreDistillation
 from stillhouse.diffusion.teacher import new_unet
 
 STEPS = 10

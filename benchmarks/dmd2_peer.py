@@ -21,7 +21,7 @@ from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.evaluation import student_sampler
-from stillhouse.diffusion.score_distillation import Recipe
+from stillhouse.diffusion.recipe import Recipe
 from stillhouse.diffusion.task import ImageTask, curve_updates, prepare
 
 LARGEST_T = 80 / 81

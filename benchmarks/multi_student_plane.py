@@ -14,17 +14,12 @@ from disback_grid import SHAPE, wasserstein
 from stillhouse.core.ema import Ema
 from stillhouse.core.seeding import generator, seed_everything
 from stillhouse.diffusion.conditions import Conditions
+from stillhouse.diffusion.draw import RealImages
 from stillhouse.diffusion.losses import denoising_loss
 from stillhouse.diffusion.preconditioning import Edm
+from stillhouse.diffusion.recipe import Cadence, Recipe
 from stillhouse.diffusion.router import Parts, RoutedDenoiser, divide
-from stillhouse.diffusion.score_distillation import (
-    Cadence,
-    ConstantTarget,
-    Discriminator,
-    RealImages,
-    Recipe,
-    ScoreDistillation,
-)
+from stillhouse.diffusion.score_distillation import ConstantTarget, Discriminator, ScoreDistillation
 from stillhouse.diffusion.score_matching import matching_step
 
 CLASSES, MODES_A_CLASS, SIDE = 16, 4, 8

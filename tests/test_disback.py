@@ -21,9 +21,11 @@ from stillhouse.diffusion.degradation import (
     save_node,
 )
 from stillhouse.diffusion.denoiser import Denoiser, load_denoiser, save_denoiser
+from stillhouse.diffusion.draw import RealImages
 from stillhouse.diffusion.losses import denoising_loss
 from stillhouse.diffusion.preconditioning import Edm
-from stillhouse.diffusion.score_distillation import Cadence, ConstantTarget, RealImages, Recipe, ScoreDistillation
+from stillhouse.diffusion.recipe import Cadence, Recipe
+from stillhouse.diffusion.score_distillation import ConstantTarget, ScoreDistillation
 from stillhouse.diffusion.score_matching import matching_step, narrower
 from stillhouse.methods import disback
 from stops import stopped_and_resumed

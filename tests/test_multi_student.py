@@ -18,9 +18,9 @@ from stillhouse.core.run import Run, open_part
 from stillhouse.core.seeding import seed_everything
 from stillhouse.diffusion.conditions import Conditions
 from stillhouse.diffusion.denoiser import Denoiser, load_denoiser
+from stillhouse.diffusion.draw import RealImages
 from stillhouse.diffusion.preconditioning import Edm
 from stillhouse.diffusion.router import ROUTER, RoutedDenoiser, divide, label_embeddings
-from stillhouse.diffusion.score_distillation import RealImages
 from stillhouse.diffusion.students import student_sigmas
 from stillhouse.diffusion.task import prepare
 from stillhouse.methods import dmd2, multi_student

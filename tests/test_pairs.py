@@ -8,8 +8,10 @@ from stillhouse.core.cache import cache_root
 from stillhouse.core.errors import UserError
 from stillhouse.core.seeding import seed_everything
 from stillhouse.diffusion.conditions import Conditions
+from stillhouse.diffusion.draw import RealImages
 from stillhouse.diffusion.pairs import FILE, Regression, teacher_pairs
-from stillhouse.diffusion.score_distillation import Cadence, ConstantTarget, RealImages, Recipe, ScoreDistillation
+from stillhouse.diffusion.recipe import Cadence, Recipe
+from stillhouse.diffusion.score_distillation import ConstantTarget, ScoreDistillation
 
 NOTHING = Conditions(("all",), None)
 LABELS = torch.arange(40) % 4

@@ -10,6 +10,7 @@ from stillhouse.core.seeding import seed_everything
 from stillhouse.diffusion.conditions import Conditions
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.discriminator import DiscriminatorHead, feature_shape
+from stillhouse.diffusion.draw import RealImages
 from stillhouse.diffusion.gan_balance import GanBalance
 from stillhouse.diffusion.losses import (
     denoising_loss,
@@ -20,14 +21,8 @@ from stillhouse.diffusion.losses import (
     stop_gradient_loss,
 )
 from stillhouse.diffusion.preconditioning import Edm
-from stillhouse.diffusion.score_distillation import (
-    Cadence,
-    ConstantTarget,
-    Discriminator,
-    RealImages,
-    Recipe,
-    ScoreDistillation,
-)
+from stillhouse.diffusion.recipe import Cadence, Recipe
+from stillhouse.diffusion.score_distillation import ConstantTarget, Discriminator, ScoreDistillation
 from test_diffusion import tiny_unet
 
 NOTHING = Conditions(("all",), None)

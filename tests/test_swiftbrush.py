@@ -18,6 +18,7 @@ from stillhouse.diffusion import features
 from stillhouse.diffusion.captioned_digits import ATTRIBUTES, CAPTIONS, COMBINATIONS, STYLES, _in_style
 from stillhouse.diffusion.conditions import Conditions, EmbeddedWhenDrawn, new_text_encoder, text_conditions
 from stillhouse.diffusion.denoiser import Denoiser
+from stillhouse.diffusion.draw import RealImages
 from stillhouse.diffusion.features import _scores
 from stillhouse.diffusion.images import captions, load_images, split
 from stillhouse.diffusion.lora import AdaptersOff, with_lora
@@ -25,8 +26,9 @@ from stillhouse.diffusion.losses import plain_matching_gradient
 from stillhouse.diffusion.metrics import attribute_accuracies
 from stillhouse.diffusion.preconditioning import Edm, VariancePreserving
 from stillhouse.diffusion.prompts import read_prompts
+from stillhouse.diffusion.recipe import Recipe
 from stillhouse.diffusion.samplers import guided
-from stillhouse.diffusion.score_distillation import RealImages, Recipe, ScoreDistillation
+from stillhouse.diffusion.score_distillation import ScoreDistillation
 from stillhouse.diffusion.task import prepare as prepare_images
 from stillhouse.diffusion.teacher import stable_diffusion_alphas
 from stillhouse.methods.dmd2 import PRESETS as DMD2

@@ -2,7 +2,7 @@
 
 A student G is trained by the difference of two scores of its own noised samples: the target score (a frozen teacher,
 or a schedule of them) and the fake score (a critic that is fitted to G's samples as they change). A head on named
-features may add a GAN loss on real images. Which network is updated at which step is a declared table, `Cadence`.
+features may add a GAN loss on real images. Which network is updated at which step is a declared table, `recipe.Cadence`.
 
 Every step draws the random numbers of the whole batch at once and then works through its parts, so that gradient
 accumulation and several processes change nothing but the order of sums.
@@ -10,9 +10,9 @@ accumulation and several processes change nothing but the order of sums.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -20,92 +20,24 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from stillhouse.core.checkpoint import TrainedWeights
-from stillhouse.core.distributed import average_gradients, average_scalars, rank, world_size
+from stillhouse.core.distributed import average_gradients, average_scalars, world_size
 from stillhouse.core.ema import Ema
 from stillhouse.core.ledger import Ledger
 from stillhouse.core.training import Stateful
 from stillhouse.diffusion.conditions import ConditionSource
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.discriminator import DiscriminatorHead
+from stillhouse.diffusion.draw import CRITIC, FAKE, GENERATOR_GAN, MATCHING, REAL, Draw, Images, RealImages
 from stillhouse.diffusion.gan_balance import GanBalance
 from stillhouse.diffusion.losses import (
     denoising_loss,
     discriminator_loss,
     generator_gan_loss,
-    matching_gradient,
     stop_gradient_loss,
 )
 from stillhouse.diffusion.pairs import Regression
+from stillhouse.diffusion.recipe import Recipe
 from stillhouse.diffusion.samplers import guided, guided_passes
-
-Images = Float[Tensor, "batch channels height width"]
-MatchingGradient = Callable[[Tensor, Tensor, Tensor], Tensor]
-Weighting = Callable[[Float[Tensor, " batch"]], Float[Tensor, " batch"]]
-
-
-@dataclass(frozen=True)
-class Cadence:
-    """Which network updates at which step: step i updates a network when i is a multiple of its number."""
-
-    student: int = 5
-    fake_score: int = 1
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The numbers of score distillation."""
-
-    batch: int = 64
-    """Images a step, over all processes."""
-    micro_batches: int = 1
-    """Parts a step's batch is worked through in (gradient accumulation)."""
-    cadence: Cadence = Cadence()
-    sigmas: tuple[float, ...] = (80.0,)
-    """Noise levels at which the student is called, falling; one pass each."""
-    inputs: Literal["backward-simulation", "noised-real"] = "backward-simulation"
-    """Where the inputs of a student of several steps come from in training."""
-    student_lr: float = 1e-4
-    fake_lr: float = 2e-4
-    head_lr: float = 1e-3
-    """Of the discriminator's head, which starts from nothing while the networks start from the teacher."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.01
-    warmup_steps: int = 0
-    """Steps over which the learning rates rise from 0."""
-    steps: int = 0
-    """How many steps there will be; only the cooldown needs to know."""
-    cooldown: float = 0.0
-    """Share of the steps, at the end, over which the learning rates fall to 0."""
-    clip: float = 10.0
-    """Largest norm of a network's gradient."""
-    ema_decay: float = 0.99
-    matching_weight: float = 1.0
-    """Weight of the distribution-matching loss; 0 leaves the GAN alone."""
-    matching_gradient: MatchingGradient = matching_gradient
-    matching_weighting: Weighting = torch.ones_like
-    """Weight w(t) of the matching gradient, beside what `matching_gradient` does."""
-    fake_weighting: Weighting = torch.ones_like
-    """Weight of the fake score's loss, beside the model's own."""
-    matching_range: tuple[float, float] = (0.02, 0.98)
-    """Part of the model's noise grid that the distribution-matching loss draws from."""
-    gan_weight: float | Literal["auto"] = 0.0
-    """Weight of the generator's GAN loss, or "auto": by the gradients' norms on the image."""
-    gan_share: float = 1.0
-    """Under "auto", norm of the GAN's gradient on the image as a share of the matching loss's."""
-    critic_gan_weight: float = 0.01
-    """Weight of the discriminator's loss beside the fake score's."""
-    guidance_scale: float = 1.0
-    """Classifier-free guidance of the target score."""
-    fake_guidance_scale: float = 1.0
-    """Classifier-free guidance of the fake score in the matching loss."""
-    null_share: float = 0.0
-    """Share of steps in which the fake score learns without conditions, so that it can be guided."""
-
-    def rate_share(self, step: int) -> float:
-        """Share of the full learning rates at a step: up over the warm-up, down over the cooldown."""
-        up = (step + 1) / max(1, self.warmup_steps)
-        down = (self.steps - step) / (self.cooldown * self.steps) if self.cooldown * self.steps > 0 else 1.0
-        return min(1.0, up, down)
 
 
 class TargetScore(Protocol):
@@ -155,51 +87,6 @@ class Discriminator:
         """Logit of each image after noising it."""
         noised = x + sigma[:, None, None, None] * noise
         return self.head(self.features.features(noised, sigma, condition, self.at))
-
-
-@dataclass(frozen=True)
-class RealImages:
-    """The images and labels that a step may draw from; `images` is None in image-free distillation."""
-
-    images: Images | None
-    labels: Int[Tensor, " n"]
-
-    def of_labels(self, wanted: Sequence[int]) -> RealImages:
-        """Only those of the wanted labels."""
-        chosen = torch.isin(self.labels, torch.tensor(wanted, device=self.labels.device))
-        return RealImages(None if self.images is None else self.images[chosen], self.labels[chosen])
-
-
-@dataclass(frozen=True)
-class Draw:
-    """All random numbers of one step for one part of the batch; the first axis of each is the batch."""
-
-    labels: Int[Tensor, " batch"]
-    student_noise: Float[Tensor, "batch levels channels height width"]
-    real: Images | None
-    real_labels: Int[Tensor, " batch"]
-    positions: Float[Tensor, "batch uses"]
-    """In [0, 1], for each use: matching, generator's GAN, critic, discriminator fake, discriminator real."""
-    noises: Float[Tensor, "batch uses channels height width"]
-    level: int
-    """Which of the student's levels is trained in this step."""
-    without_condition: bool = False
-    pairs: Int[Tensor, " batch"] | None = None
-    """Which of the teacher's pairs the regression uses."""
-
-    def parts(self, count: int) -> Iterator[Draw]:
-        """This process's share of the batch, in `count` parts."""
-        mine = self._take(slice(rank(), None, world_size()))
-        size = -(-len(mine.labels) // count)
-        for start in range(0, len(mine.labels), size):
-            yield mine._take(slice(start, start + size))
-
-    def _take(self, part: slice) -> Draw:
-        tensors: dict[str, Any] = {name: v[part] for name, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **tensors)
-
-
-MATCHING, GENERATOR_GAN, CRITIC, FAKE, REAL = range(5)
 
 
 class ScoreDistillation:

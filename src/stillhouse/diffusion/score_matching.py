@@ -23,9 +23,9 @@ from stillhouse.core.seeding import seed_everything
 from stillhouse.core.training import Stateful, fit
 from stillhouse.diffusion.conditions import Conditions
 from stillhouse.diffusion.denoiser import Denoiser
+from stillhouse.diffusion.draw import RealImages
 from stillhouse.diffusion.losses import denoising_loss
 from stillhouse.diffusion.samplers import guided
-from stillhouse.diffusion.score_distillation import RealImages
 from stillhouse.diffusion.students import Charge, StudentTask
 from stillhouse.diffusion.teacher import new_unet
 

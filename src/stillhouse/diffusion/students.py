@@ -19,8 +19,9 @@ from stillhouse.core.training import fit
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.discriminator import DiscriminatorHead, feature_shape
 from stillhouse.diffusion.evaluation import Sampler
+from stillhouse.diffusion.recipe import Cadence, Recipe
 from stillhouse.diffusion.samplers import few_step_sigmas
-from stillhouse.diffusion.score_distillation import Cadence, Discriminator, Recipe, ScoreDistillation
+from stillhouse.diffusion.score_distillation import Discriminator, ScoreDistillation
 from stillhouse.diffusion.task import (
     AXES,
     ImageTask,

@@ -17,6 +17,7 @@ from stillhouse.core.result import Arm, Cost, Curve, Metric, Picture, Role
 from stillhouse.core.run import Run
 from stillhouse.diffusion.conditions import Conditions
 from stillhouse.diffusion.denoiser import Denoiser
+from stillhouse.diffusion.draw import RealImages
 from stillhouse.diffusion.evaluation import (
     Sampler,
     balanced_labels,
@@ -30,7 +31,6 @@ from stillhouse.diffusion.evaluation import (
 from stillhouse.diffusion.features import TrainedFeatures, trained_features
 from stillhouse.diffusion.images import Splits, load_images, save_grid, split
 from stillhouse.diffusion.metrics import ImageEvaluator
-from stillhouse.diffusion.score_distillation import RealImages
 from stillhouse.diffusion.teacher import Teacher, TeacherPlan, default_widths, get_teacher
 
 AXES = {

@@ -46,13 +46,14 @@ from stillhouse.core.seeding import seed_everything
 from stillhouse.diffusion.autoencoder import load_autoencoder
 from stillhouse.diffusion.conditions import load_text_encoder
 from stillhouse.diffusion.denoiser import Denoiser, load_denoiser, save_denoiser
+from stillhouse.diffusion.draw import RealImages
 from stillhouse.diffusion.generator import Generator, sample_with
 from stillhouse.diffusion.pairs import Regression, teacher_pairs
 from stillhouse.diffusion.part_images import assembled_curves, draw_part, keep_images, mend_of
 from stillhouse.diffusion.planning import Before, plan_distillation
 from stillhouse.diffusion.router import ROUTER, Parts, RoutedDenoiser, divide, label_embeddings, read_router
 from stillhouse.diffusion.samplers import guided_passes
-from stillhouse.diffusion.score_distillation import ConstantTarget, RealImages, ScoreDistillation
+from stillhouse.diffusion.score_distillation import ConstantTarget, ScoreDistillation
 from stillhouse.diffusion.score_matching import match_teacher
 from stillhouse.diffusion.students import (
     AdversarialTask,

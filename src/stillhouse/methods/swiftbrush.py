@@ -47,6 +47,7 @@ from stillhouse.core.seeding import seed_everything
 from stillhouse.diffusion.captioned_digits import CAPTIONS
 from stillhouse.diffusion.conditions import TEXT_WIDTH, new_text_encoder, text_conditions
 from stillhouse.diffusion.denoiser import Denoiser
+from stillhouse.diffusion.draw import RealImages
 from stillhouse.diffusion.generator import Generator, load_generator, sample_with
 from stillhouse.diffusion.images import load_images, split
 from stillhouse.diffusion.lora import AdaptersOff, with_lora
@@ -54,7 +55,8 @@ from stillhouse.diffusion.losses import plain_matching_gradient
 from stillhouse.diffusion.planning import plan_prompt_distillation
 from stillhouse.diffusion.preconditioning import VariancePreserving
 from stillhouse.diffusion.prompts import BUILT_IN, judged_prompts, read_prompts, require_known_words, teacher_images
-from stillhouse.diffusion.score_distillation import RealImages, Recipe, ScoreDistillation
+from stillhouse.diffusion.recipe import Recipe
+from stillhouse.diffusion.score_distillation import ScoreDistillation
 from stillhouse.diffusion.students import (
     DistillationTask,
     check_student_task,
