@@ -492,7 +492,7 @@ def test_teachers_that_cannot_be_used(stable_diffusion_folder, tmp_path):  # noq
     with pytest.raises(UserError, match="no prompt file"):
         run_tiny(tmp_path, prompts=str(tmp_path))
     prompts.write_text("a photo of a zebra")
-    with pytest.raises(UserError, match="'zebra', which the teacher does not know"):
+    with pytest.raises(UserError, match="'zebra', which the text encoder does not know"):
         run_tiny(tmp_path, **given, teacher_updates=10**6)
     prompts.write_text("a photo of the digit zero")
     with pytest.raises(UserError, match="built-in prompts are for the built-in teacher"):

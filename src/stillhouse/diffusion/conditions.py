@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from stillhouse.core.errors import UserError, first_line, require
 
+T = TypeVar("T")
 TEXT_WIDTH = 32
 """Width of a text encoder that is trained here."""
 TABLE_ROWS = 1000
@@ -70,6 +72,27 @@ class TextEncoder:
         """Save as the folders text_encoder and tokenizer."""
         self.model.save_pretrained(folder / "text_encoder", safe_serialization=True)
         self.tokenizer.save_pretrained(folder / "tokenizer")
+
+
+def require_known_words(texts: Sequence[str], encoder: TextEncoder) -> None:
+    """Refuse prompts that the teacher's tokenizer cannot read.
+
+    Raises:
+        UserError: names the first unknown word and its prompt.
+    """
+    words = dict.fromkeys(word for text in texts for word in text.split())
+    unknown = encoder.unknown_words(" ".join(words))
+    if unknown:
+        number, text = next((i, t) for i, t in enumerate(texts, 1) if unknown[0] in t.split())
+        raise UserError(
+            f"prompt {number} ({text[:60]!r}) has the word {unknown[0]!r}, which the text encoder does not know",
+            "use words that the teacher was trained on",
+        )
+
+
+def spread(items: Sequence[T], most: int) -> tuple[T, ...]:
+    """All items, or `most` of them from everywhere in the sequence."""
+    return tuple(items[int(i)] for i in torch.linspace(0, len(items) - 1, min(most, len(items))).round())
 
 
 class ConditionSource(Protocol):

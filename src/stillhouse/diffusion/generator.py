@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from tyro.conf import Positional
 from stillhouse.core.errors import UserError, require
 from stillhouse.core.files import read_json
 from stillhouse.diffusion.autoencoder import Autoencoder, load_autoencoder
-from stillhouse.diffusion.conditions import Conditions, TextEncoder, load_text_encoder
+from stillhouse.diffusion.conditions import Conditions, TextEncoder, load_text_encoder, require_known_words, spread
 from stillhouse.diffusion.denoiser import SETTINGS_FILE, Denoiser, load_denoiser
 from stillhouse.diffusion.evaluation import draw_images, student_sampler
 from stillhouse.diffusion.images import save_grid
@@ -46,7 +46,7 @@ class Generator:
         """Images in [-1, 1], one for each condition (class index, class name, or caption).
 
         Raises:
-            UserError: a class is unknown.
+            UserError: a class is unknown, or a word of a caption.
         """
         rows = list(dict.fromkeys(conditions))
         labels = torch.tensor([rows.index(condition) for condition in conditions])
@@ -56,6 +56,7 @@ class Generator:
     def _conditions(self, rows: Sequence[int | str]) -> Conditions:
         texts = tuple(map(str, rows))
         if self.text_encoder:
+            require_known_words(texts, self.text_encoder)
             return Conditions(texts, self.text_encoder.embed(texts))
         if self.denoiser.config.num_class_embeds is None:
             return Conditions(texts, None)
@@ -86,30 +87,36 @@ def load_generator(folder: Path) -> Generator:
     return Generator(denoiser.requires_grad_(False), settings["sigmas"], names, text_encoder, autoencoder)
 
 
-def sample(
-    run: Positional[Path],
-    conditions: tuple[str, ...] = (),
-    count: int = 10,
-    out: Path = Path("samples.png"),
-    seed: int = 0,
-) -> None:
-    """Draw images with a finished run's student into a PNG.
-
-    Args:
-        run: the run folder.
-        conditions: class names, class numbers or captions, one row each; all classes by default.
-        count: images of each.
-        out: the picture.
-        seed: of the noise.
-    """
-    require((run / "model").is_dir(), f"{run} has no model", "name the folder of a finished run")
-    sample_with(load_generator(run / "model"), conditions, count, out, seed)
+MOST_ROWS = 20
+"""Rows of a picture where no condition is named."""
 
 
-def sample_with(generator: Generator, conditions: Sequence[str], count: int, out: Path, seed: int) -> None:
-    """Draw `count` images of each condition (all by default), a row each, into a picture."""
-    rows = list(conditions or generator.names)
-    started = time.perf_counter()
-    images = generator([row for row in rows for _ in range(count)], seed)
-    print(f"{len(images)} images in {time.perf_counter() - started:.2f} s: {out}")
-    save_grid(images, count, out)
+def sample_command(load: Callable[[Path], Generator]) -> Callable[..., None]:
+    """The command "sample" of a method whose finished model folders `load` opens."""
+
+    def sample(
+        run: Positional[Path],
+        conditions: tuple[str, ...] = (),
+        count: int = 10,
+        out: Path = Path("samples.png"),
+        seed: int = 0,
+    ) -> None:
+        """Draw images with a finished run's student into a PNG.
+
+        Args:
+            run: the run folder.
+            conditions: class names, class numbers or captions, one row each; by default those it was trained on (at most 20).
+            count: images of each.
+            out: the picture.
+            seed: of the noise.
+        """
+        require((run / "model").is_dir(), f"{run} has no model", "name the folder of a finished run")
+        require(count > 0, f"{count} images of each condition", "use --count 1 or more")
+        generator = load(run / "model")
+        rows = conditions or spread(generator.names, MOST_ROWS)
+        started = time.perf_counter()
+        images = generator([row for row in rows for _ in range(count)], seed)
+        print(f"{len(images)} images in {time.perf_counter() - started:.2f} s: {out}")
+        save_grid(images, count, out)
+
+    return sample

@@ -11,7 +11,7 @@ from stillhouse.core.errors import UserError, first_line, require
 from stillhouse.core.files import content_hash, write_atomically
 from stillhouse.core.seeding import derive_seed
 from stillhouse.diffusion.captioned_digits import ATTRIBUTES, CAPTIONS
-from stillhouse.diffusion.conditions import TextEncoder
+from stillhouse.diffusion.conditions import spread
 from stillhouse.diffusion.evaluation import draw_images, heun_sampler
 from stillhouse.diffusion.images import ImageData, Splits, split
 from stillhouse.diffusion.task import JudgedTask, weights_hash
@@ -47,26 +47,9 @@ def read_prompts(prompts: str) -> tuple[str, ...]:
     return found
 
 
-def require_known_words(texts: tuple[str, ...], encoder: TextEncoder) -> None:
-    """Refuse prompts that the teacher's tokenizer cannot read.
-
-    Raises:
-        UserError: names the first unknown word and its prompt.
-    """
-    words = dict.fromkeys(word for text in texts for word in text.split())
-    unknown = encoder.unknown_words(" ".join(words))
-    if unknown:
-        number, text = next((i, t) for i, t in enumerate(texts, 1) if unknown[0] in t.split())
-        raise UserError(
-            f"prompt {number} ({text[:60]!r}) has the word {unknown[0]!r}, which the teacher does not know",
-            "use words that the teacher was trained on",
-        )
-
-
 def judged_prompts(texts: tuple[str, ...]) -> tuple[str, ...]:
     """The prompts that students are judged on: all, or `JUDGED_PROMPTS` from everywhere in the file."""
-    count = min(JUDGED_PROMPTS, len(texts))
-    return tuple(texts[int(i)] for i in torch.linspace(0, len(texts) - 1, count).round())
+    return spread(texts, JUDGED_PROMPTS)
 
 
 def teacher_images(teacher: Teacher, task: JudgedTask) -> Splits:

@@ -15,7 +15,7 @@ from stillhouse.core.errors import require
 from stillhouse.core.files import content_hash, folder_bytes
 from stillhouse.core.result import Arm, Cost, Curve, Metric, Picture, Role
 from stillhouse.core.run import Run
-from stillhouse.diffusion.conditions import Conditions
+from stillhouse.diffusion.conditions import Conditions, spread
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.draw import RealImages
 from stillhouse.diffusion.evaluation import (
@@ -315,9 +315,7 @@ def sample_pictures(run: Run, setting: Setting, samplers: Mapping[str, Sampler])
 
 def picture_columns(setting: Setting) -> list[int]:
     """Labels of a picture's columns: all of them, or ten from everywhere."""
-    count = len(setting.conditions.names)
-    columns: list[int] = torch.linspace(0, count - 1, min(GRID_COLUMNS, count)).round().long().tolist()
-    return columns
+    return list(spread(range(len(setting.conditions.names)), GRID_COLUMNS))
 
 
 def metrics_of(setting: Setting) -> tuple[Metric, ...]:

@@ -44,7 +44,7 @@ from stillhouse.core.seeding import seed_everything
 from stillhouse.core.training import fit
 from stillhouse.diffusion.degradation import Backtracking, node_network, node_updates, save_node
 from stillhouse.diffusion.denoiser import Denoiser
-from stillhouse.diffusion.generator import Generator, load_generator, sample
+from stillhouse.diffusion.generator import Generator, load_generator, sample_command
 from stillhouse.diffusion.losses import matching_gradient, plain_matching_gradient
 from stillhouse.diffusion.planning import Before, plan_distillation
 from stillhouse.diffusion.score_distillation import ConstantTarget, ScoreDistillation, TargetScore
@@ -259,4 +259,4 @@ def load(folder: Path) -> Generator:
     return load_generator(folder)
 
 
-COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample}
+COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample_command(load)}

@@ -34,7 +34,7 @@ from stillhouse.core.estimate import Estimate
 from stillhouse.core.result import Result
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
-from stillhouse.diffusion.generator import Generator, load_generator, sample
+from stillhouse.diffusion.generator import Generator, load_generator, sample_command
 from stillhouse.diffusion.lora import merged, with_lora
 from stillhouse.diffusion.planning import plan_distillation
 from stillhouse.diffusion.score_distillation import ConstantTarget, ScoreDistillation
@@ -162,4 +162,4 @@ def load(folder: Path) -> Generator:
     return load_generator(folder)
 
 
-COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample}
+COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample_command(load)}

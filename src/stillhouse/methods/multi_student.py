@@ -47,7 +47,7 @@ from stillhouse.diffusion.autoencoder import load_autoencoder
 from stillhouse.diffusion.conditions import load_text_encoder
 from stillhouse.diffusion.denoiser import Denoiser, load_denoiser, save_denoiser
 from stillhouse.diffusion.draw import RealImages
-from stillhouse.diffusion.generator import Generator, sample_with
+from stillhouse.diffusion.generator import Generator, sample_command
 from stillhouse.diffusion.pairs import Regression, teacher_pairs
 from stillhouse.diffusion.part_images import assembled_curves, draw_part, keep_images, mend_of
 from stillhouse.diffusion.planning import Before, plan_distillation
@@ -424,19 +424,4 @@ def student(run: Positional[Path], number: Positional[int], quiet: bool = False)
         train_part(config, prepare(config, part), number, part)
 
 
-def sample(
-    run: Positional[Path], conditions: tuple[str, ...] = (), count: int = 10, out: Path = Path("samples.png"), seed: int = 0
-) -> None:  # fmt: skip
-    """Draw images with a finished run's students into a PNG.
-
-    Args:
-        run: the run folder.
-        conditions: class names, class numbers or captions, one row each; all classes by default.
-        count: images of each.
-        out: the picture.
-        seed: of the noise.
-    """
-    sample_with(load(run / "model"), conditions, count, out, seed)
-
-
-COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample, "student": student}
+COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample_command(load), "student": student}

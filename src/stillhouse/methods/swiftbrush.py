@@ -37,7 +37,6 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tyro.conf import Positional
 
 from stillhouse.core.errors import require
 from stillhouse.core.estimate import Estimate
@@ -45,16 +44,16 @@ from stillhouse.core.result import Arm, Cost, Result, Table
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
 from stillhouse.diffusion.captioned_digits import CAPTIONS
-from stillhouse.diffusion.conditions import TEXT_WIDTH, new_text_encoder, text_conditions
+from stillhouse.diffusion.conditions import TEXT_WIDTH, new_text_encoder, require_known_words, text_conditions
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.draw import RealImages
-from stillhouse.diffusion.generator import Generator, load_generator, sample_with
+from stillhouse.diffusion.generator import Generator, load_generator, sample_command
 from stillhouse.diffusion.images import load_images, split
 from stillhouse.diffusion.lora import AdaptersOff, with_lora
 from stillhouse.diffusion.losses import plain_matching_gradient
 from stillhouse.diffusion.planning import plan_prompt_distillation
 from stillhouse.diffusion.preconditioning import VariancePreserving
-from stillhouse.diffusion.prompts import BUILT_IN, judged_prompts, read_prompts, require_known_words, teacher_images
+from stillhouse.diffusion.prompts import BUILT_IN, judged_prompts, read_prompts, teacher_images
 from stillhouse.diffusion.recipe import Recipe
 from stillhouse.diffusion.score_distillation import ScoreDistillation
 from stillhouse.diffusion.students import (
@@ -361,29 +360,4 @@ def load(folder: Path) -> Generator:
     return load_generator(folder)
 
 
-def sample(
-    run: Positional[Path],
-    prompt: tuple[str, ...] = (),
-    count: int = 10,
-    out: Path = Path("samples.png"),
-    seed: int = 0,
-) -> None:
-    """Draw images of prompts with a finished run's student into a PNG.
-
-    Args:
-        run: the run folder.
-        prompt: one or more texts, a row each; some of those it was judged on by default.
-        count: images of each.
-        out: the picture.
-        seed: of the noise.
-    """
-    require((run / "model").is_dir(), f"{run} has no model", "name the folder of a finished run")
-    require(count > 0, f"{count} images of each prompt", "use --count 1 or more")
-    generator = load_generator(run / "model")
-    assert generator.text_encoder
-    texts = prompt or judged_prompts(generator.names)
-    require_known_words(texts, generator.text_encoder)
-    sample_with(generator, texts, count, out, seed)
-
-
-COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample}
+COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample_command(load)}
