@@ -130,6 +130,18 @@ def evidence_shares(rows: Rows, arm: str) -> list[float]:
     ]
 
 
+def untrained_best(rows: Rows) -> str:
+    """Where the untrained network leaves least room, in words."""
+    floors = margins(rows, "untrained")
+    means = {
+        d: 0.5 + float(np.mean([by_set[d] for by_set in floors.values() if d in by_set]))
+        for d in SETS
+        if any(d in f for f in floors.values())
+    }
+    best = max(means, key=lambda d: means[d], default="")
+    return f"on {best} the untrained network has {means[best]:.3f}" if best else ""
+
+
 def times_faster(rows: Rows) -> list[float]:
     """DosCond's processor seconds over those of the summary of the same split: geometric mean over sets, by seed."""
     by_seed: dict[int, list[float]] = {}
@@ -245,7 +257,7 @@ def other_claims(rows: Rows) -> list[Claim]:
             "Share of sets where the summary's row (2,000 bytes) clears the untrained network by .02",
             evidence_shares(rows, "mixtures rule, small"),
             ">= 1.0",
-            "on AIDS the untrained network has .999",
+            untrained_best(rows),
             None,
         ),
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel, UNet2DModel
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file
 
 import stillhouse
@@ -27,6 +27,7 @@ from stillhouse.diffusion.lora import merged, with_lora
 from stillhouse.diffusion.task import prepare
 from stillhouse.methods.dmd2 import PRESETS, build_engine, estimate
 from test_diffusion import tiny_unet
+from tiny_networks import text_unet
 
 TINY = ROWS["dmd2"]
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -235,18 +236,7 @@ def stable_diffusion_folder(tmp_path):
     """A tiny random folder of Stable Diffusion's layout: unet, text_encoder, tokenizer, scheduler, vae."""
     folder = tmp_path / "sd"
     torch.manual_seed(0)
-    UNet2DConditionModel(
-        sample_size=4,
-        in_channels=4,
-        out_channels=4,
-        layers_per_block=1,
-        block_out_channels=(8, 16),
-        norm_num_groups=4,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=32,
-        attention_head_dim=4,
-    ).save_pretrained(folder / "unet")
+    text_unet(4, 4, 32, attention_first=True).save_pretrained(folder / "unet")
     new_text_encoder(("a photo of the digit zero",)).save(folder)
     DDPMScheduler().save_pretrained(folder / "scheduler")
     AutoencoderKL(

@@ -62,18 +62,7 @@ def quick_features(monkeypatch):
 def tiny_teacher(preconditioning=NOISE):
     """A random text-to-image denoiser and the conditions of three prompts."""
     torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        in_channels=1,
-        out_channels=1,
-        layers_per_block=1,
-        block_out_channels=(8, 16),
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=16,
-        attention_head_dim=4,
-    )
+    unet = text_unet(8, 1, 16)
     denoiser = Denoiser(unet, preconditioning, torch.randn(5, 16)).requires_grad_(False).eval()
     return denoiser, Conditions(TEXTS, torch.randn(3, 5, 16))
 
@@ -401,6 +390,8 @@ Image.open = lambda file, *rest: forbidden() if isinstance(file, (str, Path)) el
 from stillhouse.diffusion import features
 features.FeatureSettings = partial(features.FeatureSettings, updates=20)
 from stillhouse.cli import main
+from tiny_networks import text_unet
+from tiny_networks import text_unet
 sys.argv = ["stillhouse", *sys.argv[1:]]
 main()
 print("\\n".join(opened))
