@@ -45,6 +45,7 @@ from stillhouse.methods.swiftbrush import (
 )
 from test_diffusion import tiny_unet
 from test_dmd2 import stable_diffusion_folder  # noqa: F401 (a fixture)
+from tiny_networks import text_unet
 
 pytestmark = pytest.mark.usefixtures("quick_features")
 TINY = ROWS["swiftbrush"]
@@ -390,8 +391,6 @@ Image.open = lambda file, *rest: forbidden() if isinstance(file, (str, Path)) el
 from stillhouse.diffusion import features
 features.FeatureSettings = partial(features.FeatureSettings, updates=20)
 from stillhouse.cli import main
-from tiny_networks import text_unet
-from tiny_networks import text_unet
 sys.argv = ["stillhouse", *sys.argv[1:]]
 main()
 print("\\n".join(opened))
