@@ -1,10 +1,10 @@
-"""DMD2's claims, measured again: python benchmarks/dmd2.py [--part digits|mnist|text|speed|memory|kills|peer|write|all]
+"""DMD2's claims, measured again: python benchmarks/dmd2.py [--part digits|mnist|text|schedule|speed|memory|kills|peer|write|all]
 
 Every arm of a data set shares the teacher, the data splits, the batch, the evaluation noise and the tuning budget: one
 learning rate out of two, chosen per arm on the select split with a seed of its own, then reported on the report split.
-The arms that are compared with each other are short. One arm, compared with the teacher only, trains for as long as it
-pays, at what that seed's select split showed to converge fastest: far higher learning rates, and a GAN gradient of a fifth
-of the matching loss's, where an equal one (`gan_share` 1) does harm.
+The arms that are compared with each other are short. One arm, compared with the teacher only, trains for as long as this
+machine allows, at what that seed's select split showed to end best: far higher learning rates, which then fall over most of
+the run (part "schedule"), and a GAN gradient of a fifth of the matching loss's.
 Pieces are kept in scratch/ and skipped when the script is started again; the last part writes benchmarks/results/dmd2.json.
 """
 
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -70,10 +71,16 @@ class Recipe:
     """Trains this many times as long: 1:1 then takes as many network passes as 5:1."""
     rate: float | None = None
     """Learning rate of an arm that is not tuned as the others are."""
+    updates: Mapping[str, int] | None = None
+    """Student updates by data set, where the data set's usual number does not count."""
+
+    def student_updates(self, data: str) -> int:
+        """How long it trains."""
+        return self.updates[data] if self.updates else round(UPDATES[data] * self.longer)
 
 
 OURS = "5:1 + GAN"
-LONG = "5:1 + GAN, until it pays no more"
+LONG = "5:1 + GAN, long"
 EQUAL = {"gan_share": 1.0}
 """GAN and matching gradients of equal norm: the authors' rule, and what the short arms with a GAN loss have."""
 ARMS = (
@@ -81,7 +88,7 @@ ARMS = (
     Recipe("5:1", {"gan_weight": 0.0}),
     Recipe("1:1", {"gan_weight": 0.0, "updates_ratio": 1}),
     Recipe("1:1, three times as long", {"gan_weight": 0.0, "updates_ratio": 1}, longer=3),
-    Recipe(LONG, {}, longer=2.5, rate=1.6e-3),
+    Recipe(LONG, {"cooldown": 0.7, "ema_decay": 0.98}, rate=1.6e-3, updates={"digits": 1000, "mnist-5k": 150}),
     Recipe("4 steps, backward simulation", {**EQUAL, "steps": 4}),
     Recipe("4 steps, noised real inputs", {**EQUAL, "steps": 4, "inputs": "noised-real"}),
     Recipe("GAN alone", {"matching_weight": 0.0}),
@@ -93,7 +100,7 @@ MNIST_ARMS = (OURS, "5:1", "1:1", LONG)
 
 def arm_run(data: str, recipe: Recipe, seed: int, learning_rate: float, judged_on: str, share: float = 1.0) -> Any:
     """One run as a JSON value: its student's metrics, cost and curve. Resumed where an earlier start left it."""
-    updates = round(share * UPDATES[data] * recipe.longer)
+    updates = round(share * recipe.student_updates(data))
     options = {
         **TEACHERS[data], **recipe.options, "seed": seed, "student_updates": updates, "judged_on": judged_on,
         "student_lr": learning_rate, "fake_lr": 2 * learning_rate,
@@ -142,7 +149,8 @@ def tuned_rate(data: str, recipe: Recipe) -> float:
 def report_key(data: str, recipe: Recipe, seed: int, rate: float) -> dict[str, Any]:
     """What decides the outcome of a reported run."""
     return {"part": "report", "data": data, "arm": recipe.name, "seed": seed, "rate": rate,
-            "setting": repr((TEACHERS[data], UPDATES[data], recipe.longer))}  # fmt: skip
+            "setting": repr((TEACHERS[data], UPDATES[data], recipe.longer)),
+            **({"updates": recipe.updates[data], "options": repr(recipe.options)} if recipe.updates else {})}  # fmt: skip
 
 
 def reported(data: str, recipe: Recipe, seed: int) -> Any:
@@ -169,6 +177,34 @@ def run_part(data: str, names: tuple[str, ...], from_the_end: bool) -> None:
             found = reported(data, recipe, seed)
             print(f"{data} seed {seed} {recipe.name}: FID {found['metrics']['fid']:.3f} "
                   f"recall {found['metrics']['recall']:.3f} ({time.monotonic() - started:.0f} s)", flush=True)  # fmt: skip
+
+
+# ---- how the learning rate falls
+
+SCHEDULES = tuple((rate, cooldown) for rate in (8e-4, 1.6e-3) for cooldown in (0.3, 0.7, 1.0))
+SCHEDULE_UPDATES = 300
+
+
+def scheduled(rate: float, cooldown: float) -> Any:
+    """A run of the demo's length on the select split, its rates falling over this share of the steps."""
+    recipe = Recipe("schedule", {"cooldown": cooldown}, updates={"digits": SCHEDULE_UPDATES})
+    key = {
+        "part": "schedule",
+        "rate": rate,
+        "cooldown": cooldown,
+        "updates": SCHEDULE_UPDATES,
+        "setting": repr(TEACHERS["digits"]),
+    }
+    return BENCH.piece(key, lambda: arm_run("digits", recipe, TUNING_SEED, rate, "select"))
+
+
+def run_schedules(from_the_end: bool) -> None:
+    """Every rate with every cooldown."""
+    for rate, cooldown in SCHEDULES[:: -1 if from_the_end else 1]:
+        metrics = scheduled(rate, cooldown)["metrics"]
+        print(
+            f"rate {rate:g} cooldown {cooldown:g}: FID {metrics['fid']:.3f} recall {metrics['recall']:.3f}", flush=True
+        )
 
 
 # ---- speed
@@ -391,7 +427,7 @@ def claims_of(data: str, part: str) -> list[Claim]:
         *speed_claims(data),
     ]  # fmt: skip
     if LONG in found:
-        title = f"One step, {round(RECIPES[LONG].longer * UPDATES[data])} updates"
+        title = f"One step, {RECIPES[LONG].student_updates(data)} updates"
         made += against_teacher("one-step-long", title, found[LONG], 0.55, data, part)
     return made + (digits_claims(found, part) if data == "digits" else [])
 
@@ -483,11 +519,21 @@ def write() -> None:
         cost = Cost(parameters=int(row["parameters"]))
         name = f"width {row['width']}, batch {row['batch']}"
         BENCH.arms.append(ClaimedArm("memory", Arm(name, "baseline", row, cost)))
+    for rate, cooldown in SCHEDULES:
+        run = scheduled(rate, cooldown)
+        arm = Arm(
+            f"rate {rate:g}, falling over {cooldown:.0%}",
+            "baseline",
+            run["metrics"],
+            Cost(updates=run["updates"]),
+            TUNING_SEED,
+        )
+        BENCH.arms.append(ClaimedArm("schedule, select split", arm))
     print(BENCH.write(made))
 
 
 def main(
-    part: Literal["digits", "mnist", "text", "speed", "memory", "kills", "peer", "write", "all"] = "all",
+    part: Literal["digits", "mnist", "text", "schedule", "speed", "memory", "kills", "peer", "write", "all"] = "all",
     arms: tuple[str, ...] = (),
     from_the_end: bool = False,
 ) -> None:
@@ -507,6 +553,8 @@ def main(
         run_part("mnist-5k", arms or MNIST_ARMS, from_the_end)
     if part in ("text", "all"):
         run_part("captioned digits", (OURS,), from_the_end)
+    if part in ("schedule", "all"):
+        run_schedules(from_the_end)
     if part in ("speed", "all"):
         print(speed_table("digits"), speed_table("mnist-5k"))
     if part in ("memory", "all"):
