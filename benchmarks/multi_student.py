@@ -70,16 +70,17 @@ EVERY = (*(arm for arms in ARMS.values() for arm in arms), arm(TUNED, students=1
 STUDENTS = {arm.name: arm.options["students"] for arm in EVERY}
 
 CLAIMS: tuple[tuple[str, str, float | None, str, str], ...] = (
-    ("four-against-one", "4 students against 1 at equal batch of each student, FID", 0.90, FOUR, ONE),
-    ("equal-total-batch", "4 students against 1 at equal total batch, FID", 0.97, QUARTER, ONE),
-    ("adversarial", "4 students against 1 after the adversarial stage, equal batch of each, FID", 0.94, f"{FOUR}, adversarial", f"{ONE}, adversarial"),
-    ("adversarial-total", "4 students against 1 after the adversarial stage, equal total batch, FID", None, f"{QUARTER}, adversarial", f"{ONE}, adversarial"),
-    ("score-matching", "4 small students with score matching against without, FID", 0.25, "4 small", "4 small, no score matching"),
-    ("four-small", "4 small students against 1 small at equal batch of each, FID", None, "4 small", "1 small"),
-    ("four-small-total", "4 small students against 1 small at equal total batch, FID", None, "4 small, batch / 4", "1 small"),
-    ("four-small-one-large", "4 small students against 1 of the teacher's size at equal batch of each, FID", None, "4 small", ONE),
-    ("k-means", "k-means parts against consecutive ones, FID", 1.01, "4 students, k-means", FOUR),
-    ("random", "consecutive parts against random ones, FID", None, FOUR, "4 students, random"),
+    ("four-against-one", "4 students against 1 at equal batch of each student", 0.90, FOUR, ONE),
+    ("equal-total-batch", "4 students against 1 at equal total batch", 0.97, QUARTER, ONE),
+    ("adversarial", "4 students against 1 after the adversarial stage, equal batch of each", 0.94, f"{FOUR}, adversarial", f"{ONE}, adversarial"),
+    ("adversarial-total", "4 students against 1 after the adversarial stage, equal total batch", None, f"{QUARTER}, adversarial", f"{ONE}, adversarial"),
+    ("score-matching", "4 small students with score matching against without", 0.25, "4 small", "4 small, no score matching"),
+    ("four-small", "4 small students against 1 small at equal batch of each", None, "4 small", "1 small"),
+    ("four-small-total", "4 small students against 1 small at equal total batch", None, "4 small, batch / 4", "1 small"),
+    ("four-small-one-large", "4 small students against 1 of the teacher's size at equal batch of each", None, "4 small", ONE),
+    ("k-means", "k-means parts against consecutive ones", 1.01, "4 students, k-means", FOUR),
+    ("random", "consecutive parts against random ones", None, FOUR, "4 students, random"),
+    ("small-random", "consecutive parts against random ones, small students", None, "4 small", "4 small, random"),
 )  # fmt: skip
 
 
@@ -158,26 +159,11 @@ def finished_plane() -> dict[str, dict[int, Any]]:
     return found
 
 
-PLANE_CLAIMS: tuple[tuple[str, str, float | None, str, str], ...] = (
-    ("four-against-one", "4 students against 1 at equal batch of each student", 0.90, FOUR, ONE),
-    ("equal-total-batch", "4 students against 1 at equal total batch", 0.97, QUARTER, ONE),
-    ("adversarial", "4 students against 1 after the adversarial stage, equal batch of each", 0.94, f"{FOUR}, adversarial", f"{ONE}, adversarial"),
-    ("adversarial-total", "4 students against 1 after the adversarial stage, equal total batch", None, f"{QUARTER}, adversarial", f"{ONE}, adversarial"),
-    ("score-matching", "4 small students with score matching against without", 0.25, "4 small", "4 small, no score matching"),
-    ("four-small", "4 small students against 1 small at equal batch of each", None, "4 small", "1 small"),
-    ("four-small-total", "4 small students against 1 small at equal total batch", None, "4 small, batch / 4", "1 small"),
-    ("four-small-one-large", "4 small students against 1 of the teacher's size at equal batch of each", None, "4 small", ONE),
-    ("k-means", "k-means parts against consecutive ones", 1.01, "4 students, k-means", FOUR),
-    ("random", "consecutive parts against random ones", None, FOUR, "4 students, random"),
-    ("small-random", "consecutive parts against random ones, small students", None, "4 small", "4 small, random"),
-)  # fmt: skip
-
-
 def plane_claims(found: Mapping[str, Mapping[int, Any]]) -> list[Claim]:
     """Ratios of W2 over the seeds that both arms have."""
     made, command = [], f"{COMMAND} --part plane"
     floor = mean([plane_floor(seed) for seed in PLANE_SEEDS])
-    for id, statement, paper, top, bottom in PLANE_CLAIMS:
+    for id, statement, paper, top, bottom in CLAIMS:
         seeds = sorted(found.get(top, {}).keys() & found.get(bottom, {}).keys())
         if len(seeds) < 2:
             continue
@@ -256,7 +242,7 @@ def claims(found: Mapping[str, Mapping[int, Any]]) -> list[Claim]:
     """Ratios of FID over the seeds that both arms have."""
     made = []
     for id, statement, paper, top, bottom in CLAIMS:
-        seeds = sorted(found[top].keys() & found[bottom].keys())
+        seeds = sorted(found.get(top, {}).keys() & found.get(bottom, {}).keys())
         if len(seeds) < 2:
             continue
         part = next(name for name, arms in ARMS.items() if any(a.name.startswith(top) for a in arms))
@@ -267,7 +253,9 @@ def claims(found: Mapping[str, Mapping[int, Any]]) -> list[Claim]:
             f"FID {mean(above):.3f} against {mean(below):.3f}, recall {recall[0]:.3f} against {recall[1]:.3f}; "
             f"{passes[0] / passes[1]:.2f} times the training passes"
         )
-        made.append(family(part).ratio(id, statement, paper, above, below, "<= 1.0", f"{COMMAND} --part {part}", note))
+        made.append(
+            family(part).ratio(id, f"{statement}, FID", paper, above, below, "<= 1.0", f"{COMMAND} --part {part}", note)
+        )
     return made
 
 
