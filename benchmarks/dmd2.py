@@ -415,9 +415,10 @@ def claims_of(data: str, part: str) -> list[Claim]:
     plain_passes = values(found["5:1"], "training_passes")
     gan_at_passes = {seed: at(run, "fid", "network_passes", plain_passes[seed])
                      for seed, run in found[OURS].items() if seed in plain_passes}  # fmt: skip
-    updates = f"{UPDATES[data]} updates"
+    longest = LONG if LONG in found else OURS
+    title = f"One step, {RECIPES[longest].student_updates(data)} updates"
     made = [
-        *against_teacher("one-step", f"One step, {updates}", found[OURS], 0.55, data, part),
+        *against_teacher("one-step", title, found[longest], 0.55, data, part),
         ratio_claim(f"two-time-scale-updates-{data}", "5 critic updates against 1, FID at equal student updates, no GAN", 0.75,
                     fids["5:1"], fids["1:1"], "<= 1.0", data, part),
         ratio_claim(f"gan-{data}", "+ GAN against none, FID at equal student updates", 0.58,
@@ -426,9 +427,6 @@ def claims_of(data: str, part: str) -> list[Claim]:
                     gan_at_passes, fids["5:1"], "<= 1.0", data, part, note="the GAN arm read off its curve, before its cooldown"),
         *speed_claims(data),
     ]  # fmt: skip
-    if LONG in found:
-        title = f"One step, {RECIPES[LONG].student_updates(data)} updates"
-        made += against_teacher("one-step-long", title, found[LONG], 0.55, data, part)
     return made + (digits_claims(found, part) if data == "digits" else [])
 
 

@@ -4,24 +4,25 @@ import re
 from pathlib import Path
 
 from stillhouse.cli import COMMANDS, methods_markdown
-from stillhouse.reporting.claims import claims_markdown
+from stillhouse.reporting.claims import claims_markdown, paper_claims_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+AGAIN = "write it again with: stillhouse claims --readme README.md docs/claims.md"
 
 
-def between(name):
-    return README.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0].strip()
+def between(name, text=README):
+    return text.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0].strip()
 
 
 def test_methods_table_is_the_catalogue():
     assert between("methods") == methods_markdown(), "write it again with: stillhouse list --as markdown"
 
 
-def test_claims_table_is_the_result_files():
-    assert between("claims") == claims_markdown(ROOT / "benchmarks" / "results").strip(), (
-        "write it again with: stillhouse claims --readme README.md"
-    )
+def test_claims_tables_are_the_result_files():
+    results, page = ROOT / "benchmarks" / "results", (ROOT / "docs" / "claims.md").read_text()
+    assert between("paper claims") == paper_claims_markdown(results).strip(), AGAIN
+    assert between("claims", page) == claims_markdown(results).strip(), AGAIN
 
 
 def test_make_targets_and_commands_exist():

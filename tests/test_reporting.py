@@ -26,7 +26,7 @@ from stillhouse.core.files import write_json
 from stillhouse.core.result import Arm, Cost, Curve, Metric, Picture, Result
 from stillhouse.reporting import numbers
 from stillhouse.reporting.arms import arms_table, mark_arms, pareto_front, speed_words
-from stillhouse.reporting.claims import BEGIN, END, NONE_YET, claims_markdown, print_claims, update_readme
+from stillhouse.reporting.claims import NONE_YET, claims_markdown, paper_claims_markdown, print_claims, update_file
 from stillhouse.reporting.comparison import differing_options, name_runs, write_comparison
 from stillhouse.reporting.finished import read_finished
 from stillhouse.reporting.model_card import write_model_card
@@ -407,6 +407,9 @@ def test_claims_markdown_has_equal_columns_and_no_html(tmp_path):
     assert "`python benchmarks/dmd2.py --claim one-step`" in text and "empty" not in text
 
 
+BEGIN, END = "<!-- claims -->", "<!-- /claims -->"
+
+
 def test_readme_is_updated_once(tmp_path, capsys):
     results, readme = made_up_claims(tmp_path / "results"), tmp_path / "README.md"
     readme.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n", encoding="utf-8")
@@ -423,8 +426,17 @@ def test_readme_without_its_markers_is_refused(text, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(text)
     with pytest.raises(UserError, match="markers"):
-        update_readme(readme, made_up_claims(tmp_path / "results"))
+        update_file(readme, made_up_claims(tmp_path / "results"))
     assert readme.read_text() == text
+
+
+def test_the_readme_has_the_tally_and_the_claims_with_a_figure_of_the_paper(tmp_path):
+    results, readme = made_up_claims(tmp_path / "results"), tmp_path / "README.md"
+    readme.write_text("<!-- paper claims -->\n<!-- /paper claims -->\n")
+    assert update_file(readme, results)
+    text = readme.read_text()
+    assert text == f"<!-- paper claims -->\n{paper_claims_markdown(results)}\n<!-- /paper claims -->\n"
+    assert "**dmd2**: 1 held, 1 not held" in text and "FID of one pass" in text and "Faster" not in text
 
 
 def test_no_claims_yet(tmp_path, capsys):
@@ -433,7 +445,7 @@ def test_no_claims_yet(tmp_path, capsys):
     with pytest.raises(UserError, match="no folder"):
         print_claims(tmp_path / "nowhere", as_json=False)
     with pytest.raises(UserError, match="cannot read"):
-        update_readme(tmp_path / "README.md", tmp_path)
+        update_file(tmp_path / "README.md", tmp_path)
 
 
 # --- model card -------------------------------------------------------------------------------------------------

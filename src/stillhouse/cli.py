@@ -128,20 +128,20 @@ def compare_runs(folders: tyro.conf.Positional[tuple[Path, ...]], out: Path = Pa
     print(write_comparison(list(folders), out))
 
 
-def claims(results: Path = Path("benchmarks/results"), json: bool = False, readme: Path | None = None) -> None:
+def claims(results: Path = Path("benchmarks/results"), json: bool = False, readme: tuple[Path, ...] = ()) -> None:
     """The papers' claims beside what was measured here.
 
     Args:
         results: folder of result files that the benchmarks write.
         json: machine-readable.
-        readme: put the table between this file's claims markers instead of printing it.
+        readme: Markdown files: put the table between their claims markers instead of printing it.
     """
-    from stillhouse.reporting.claims import print_claims, update_readme
+    from stillhouse.reporting.claims import print_claims, update_file
 
-    if readme is None:
+    if not readme:
         print_claims(results, as_json=json)
-    else:
-        print(f"{readme}: {'updated' if update_readme(readme, results) else 'up to date'}")
+    for file in readme:
+        print(f"{file}: {'updated' if update_file(file, results) else 'up to date'}")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

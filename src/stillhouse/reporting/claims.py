@@ -1,4 +1,4 @@
-"""The papers' claims beside what was measured here: on the terminal, as JSON, and as the README's table."""
+"""The papers' claims beside what was measured here: on the terminal, as JSON, and as tables in Markdown files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import json
 import math
 import re
 import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,12 @@ from stillhouse.core.evidence import Claim, Evidence, load_evidence
 from stillhouse.core.files import write_atomically
 from stillhouse.reporting.numbers import significant
 
-BEGIN, END = "<!-- claims -->", "<!-- /claims -->"
+VERDICTS = ("held", "not separable", "not held")
 NONE_YET = "No claim has been measured yet."
+HEADER = (
+    "| Claim | Paper | Measured here (95 % interval) | Threshold | Seeds | Verdict | Measure it again |",
+    "| --- | ---: | ---: | ---: | ---: | --- | --- |",
+)
 STYLES = {"held": "green", "not separable": "yellow", "not held": "red"}
 
 
@@ -75,7 +82,7 @@ def measured(claim: Claim) -> str:
 
 
 def claims_markdown(results: Path) -> str:
-    """The README's tables: a heading line and a table a method.
+    """All claims: a heading line and a table a method.
 
     Raises:
         UserError: the folder is missing, or a file in it is not a result file.
@@ -84,22 +91,55 @@ def claims_markdown(results: Path) -> str:
     return "\n\n".join(parts) or NONE_YET
 
 
-def update_readme(readme: Path, results: Path) -> bool:
-    """Replace what stands between the claims markers by `claims_markdown(results)`; whether that changed the file.
+def paper_claims_markdown(results: Path) -> str:
+    """How many claims of each method held, and a table of those for which its paper has a figure.
 
     Raises:
-        UserError: the file or one of its markers is missing, or a result file is damaged.
+        UserError: the folder is missing, or a file in it is not a result file.
+    """
+    parts = []
+    for evidence in load_evidence(results):
+        papers = [claim for claim in evidence.claims if claim.paper is not None]
+        if evidence.claims:
+            parts.append(f"**{evidence.method}**: {tally(evidence.claims)}")
+        if papers:
+            rows = [_markdown_row(replace(claim, note="")) for claim in papers]
+            parts.append("\n".join([*HEADER, *rows]))
+    return "\n\n".join(parts) or NONE_YET
+
+
+def tally(claims: Sequence[Claim]) -> str:
+    """ "3 held, 1 not held": how often each verdict was found."""
+    counts: Counter[str] = Counter(claim.verdict for claim in claims)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+
+
+BLOCKS = {"claims": claims_markdown, "paper claims": paper_claims_markdown}
+"""What stands between the markers <!-- name --> and <!-- /name --> of a file."""
+
+
+def update_file(file: Path, results: Path) -> bool:
+    """Replace what stands between a file's markers by the claims of `results`; whether that changed the file.
+
+    Raises:
+        UserError: the file or its markers are missing, or a result file is damaged.
     """
     try:
-        text = readme.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot read {readme} ({error.strerror})", "check the path") from error
-    begin, end = text.find(BEGIN), text.find(END)
-    if begin < 0 or end < begin:
-        raise UserError(f"{readme} has no {BEGIN} ... {END}", "add the two markers where the table belongs")
-    updated = f"{text[: begin + len(BEGIN)]}\n{claims_markdown(results)}\n{text[end:]}"
+        raise UserError(f"cannot read {file} ({error.strerror})", "check the path") from error
+    updated, found = text, False
+    for name, markdown in BLOCKS.items():
+        begin, end = updated.find(f"<!-- {name} -->"), updated.find(f"<!-- /{name} -->")
+        if 0 <= begin < end:
+            found = True
+            updated = f"{updated[:begin]}<!-- {name} -->\n{markdown(results)}\n{updated[end:]}"
+    if not found:
+        raise UserError(
+            f"{file} has no <!-- claims --> ... <!-- /claims -->", "add the two markers where the table belongs"
+        )
     if updated != text:
-        write_atomically(readme, updated)
+        write_atomically(file, updated)
     return updated != text
 
 
@@ -123,11 +163,7 @@ def _terminal_table(evidence: Evidence) -> Table:
 
 def _markdown_table(evidence: Evidence) -> str:
     commit = f", commit {evidence.commit}" if evidence.commit else ""
-    rows = [
-        "| Claim | Paper | Measured here (95 % interval) | Threshold | Seeds | Verdict | Measure it again |",
-        "| --- | ---: | ---: | ---: | ---: | --- | --- |",
-        *(_markdown_row(claim) for claim in evidence.claims),
-    ]
+    rows = [*HEADER, *(_markdown_row(claim) for claim in evidence.claims)]
     return "\n".join([f"**{evidence.method}** ({evidence.minutes:.0f} min{commit})", "", *rows])
 
 
