@@ -181,17 +181,19 @@ def run_part(data: str, names: tuple[str, ...], from_the_end: bool) -> None:
 
 # ---- how the learning rate falls
 
-SCHEDULES = tuple((rate, cooldown) for rate in (8e-4, 1.6e-3) for cooldown in (0.3, 0.7, 1.0))
+SCHEDULES = ((8e-4, 0.3, 0.95), (8e-4, 0.7, 0.98), (1.6e-3, 0.7, 0.98), (1.6e-3, 0.7, 0.95), (1.6e-3, 1.0, 0.95))
+"""Learning rate, share of the steps over which it falls, memory of the student's average."""
 SCHEDULE_UPDATES = 300
 
 
-def scheduled(rate: float, cooldown: float) -> Any:
+def scheduled(rate: float, cooldown: float, ema: float) -> Any:
     """A run of the demo's length on the select split, its rates falling over this share of the steps."""
-    recipe = Recipe("schedule", {"cooldown": cooldown}, updates={"digits": SCHEDULE_UPDATES})
+    recipe = Recipe("schedule", {"cooldown": cooldown, "ema_decay": ema}, updates={"digits": SCHEDULE_UPDATES})
     key = {
         "part": "schedule",
         "rate": rate,
         "cooldown": cooldown,
+        "ema": ema,
         "updates": SCHEDULE_UPDATES,
         "setting": repr(TEACHERS["digits"]),
     }
@@ -199,9 +201,9 @@ def scheduled(rate: float, cooldown: float) -> Any:
 
 
 def run_schedules(from_the_end: bool) -> None:
-    """Every rate with every cooldown."""
-    for rate, cooldown in SCHEDULES[:: -1 if from_the_end else 1]:
-        metrics = scheduled(rate, cooldown)["metrics"]
+    """All schedules."""
+    for rate, cooldown, ema in SCHEDULES[:: -1 if from_the_end else 1]:
+        metrics = scheduled(rate, cooldown, ema)["metrics"]
         print(
             f"rate {rate:g} cooldown {cooldown:g}: FID {metrics['fid']:.3f} recall {metrics['recall']:.3f}", flush=True
         )
@@ -517,8 +519,8 @@ def write() -> None:
         cost = Cost(parameters=int(row["parameters"]))
         name = f"width {row['width']}, batch {row['batch']}"
         BENCH.arms.append(ClaimedArm("memory", Arm(name, "baseline", row, cost)))
-    for rate, cooldown in SCHEDULES:
-        run = scheduled(rate, cooldown)
+    for rate, cooldown, ema in SCHEDULES:
+        run = scheduled(rate, cooldown, ema)
         arm = Arm(
             f"rate {rate:g}, falling over {cooldown:.0%}",
             "baseline",
