@@ -181,26 +181,38 @@ class Bench:
     def _file(self, key: Mapping[str, Any]) -> Path:
         return self.pieces / f"{content_hash([repr(sorted(key.items()))])}.json"
 
+    def known_arms(self) -> list[ClaimedArm]:
+        """The arms so far, and after them those that only an earlier result file has."""
+        if not self.results_file.exists():
+            return list(self.arms)
+        told = {_place(claimed) for claimed in self.arms}
+        earlier = read_evidence(self.results_file).arms
+        return [*self.arms, *(claimed for claimed in earlier if _place(claimed) not in told)]
+
     def write(self, claims: Iterable[Claim]) -> Path:
         """Write the result file from the pieces and arms so far.
 
         What an earlier file says of claims and arms that are not made again is kept: the pieces of a long benchmark need
         not be on one machine. A claim or an arm that the script no longer has must be taken out of the file by hand.
         """
-        made, arms = list(claims), list(self.arms)
+        made = list(claims)
         pieces = {file.stem: Piece(piece["seconds"], piece.get("commit")) for file, piece in self.asked.items()}
         if self.results_file.exists():
             earlier = read_evidence(self.results_file)
             again = {claim.id for claim in made}
             made += [claim for claim in earlier.claims if claim.id not in again]
-            told = {_place(claimed) for claimed in arms}
-            arms += [claimed for claimed in earlier.arms if _place(claimed) not in told]
             before = earlier.pieces or {"earlier": Piece(60 * earlier.minutes, earlier.commit)}
             pieces = {**before, **pieces}
         commits = {name for piece in pieces.values() for name in str(piece.commit).split(", ")}
         minutes = round(sum(piece.seconds for piece in pieces.values()) / 60, 2)
         evidence = Evidence(
-            self.method, ", ".join(sorted(commits)), environment(), minutes, tuple(made), tuple(arms), pieces
+            self.method,
+            ", ".join(sorted(commits)),
+            environment(),
+            minutes,
+            tuple(made),
+            tuple(self.known_arms()),
+            pieces,
         )
         write_json(self.results_file, cattrs.unstructure(evidence))
         return self.results_file
