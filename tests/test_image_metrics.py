@@ -10,7 +10,6 @@ from stillhouse.core.errors import UserError
 from stillhouse.core.seeding import generator
 from stillhouse.diffusion import metrics
 from stillhouse.diffusion.features import Features, FeatureSettings, _shifted, trained_features
-from stillhouse.diffusion.images import ImageData, Splits, load_images, split
 from stillhouse.diffusion.metrics import (
     ImageEvaluator,
     class_accuracy,
@@ -22,6 +21,7 @@ from stillhouse.diffusion.metrics import (
     precision_recall,
     symmetric_root,
 )
+from stillhouse.vision.images import ImageData, Splits, load_images, split
 
 
 def normal(*shape, seed=0):

@@ -26,7 +26,7 @@ from stillhouse.core.files import read_json, write_json
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import generator
 from stillhouse.core.training import Stateful, fit
-from stillhouse.diffusion.images import ImageData, Splits
+from stillhouse.vision.images import ImageData, Splits
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

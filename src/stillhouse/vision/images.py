@@ -17,9 +17,9 @@ from torch import Tensor
 from stillhouse.core.errors import UserError, first_line, require
 from stillhouse.core.files import content_hash
 from stillhouse.core.seeding import derive_seed
-from stillhouse.diffusion.captioned_digits import captioned_digits
-from stillhouse.diffusion.image_files import Attributes, RawImages, read_folder, read_npz
-from stillhouse.diffusion.public_images import DIGIT_NAMES, digits, fashion_mnist, mnist, mnist_5k
+from stillhouse.vision.captioned_digits import captioned_digits
+from stillhouse.vision.image_files import Attributes, RawImages, read_folder, read_npz
+from stillhouse.vision.public_images import DIGIT_NAMES, digits, fashion_mnist, mnist, mnist_5k
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -12,7 +12,7 @@ import numpy as np
 
 from stillhouse.core.data import PublicFile, find_public_file
 from stillhouse.core.errors import UserError
-from stillhouse.diffusion.image_files import RawImages
+from stillhouse.vision.image_files import RawImages
 
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 FASHION_NAMES = (
