@@ -11,7 +11,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -152,6 +152,13 @@ class Run:
             if all(entry.get(key) == value for key, value in equal.items()):
                 found.append(entry)
         return found
+
+    def kept(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """`compute()`'s JSON value, kept in arms/<name>.json and taken from there when the run is resumed."""
+        file = self.folder / "arms" / f"{name}.json"
+        if not file.exists():
+            write_json(file, compute())
+        return dict(read_json(file))
 
     def close(self) -> None:
         """Let another process have the folder."""
