@@ -18,7 +18,6 @@ from stillhouse.core.errors import UserError, require
 from stillhouse.core.seeding import derive_seed
 from stillhouse.encoders.batches import NO_LABEL, Items
 from stillhouse.encoders.data import Texts
-from stillhouse.encoders.tokens import join
 
 Operation = Callable[[list[str], float, np.random.Generator], list[str]]
 """(words, share of words to change, randomness) -> words."""
@@ -168,24 +167,25 @@ def word_edits(texts: Texts, thesaurus: Path | None) -> dict[str, Operation]:
     return found
 
 
-def mixed(items: Items, seed: int, concentration: tuple[float, float] = (0.2, 1.0)) -> Items:
-    """`items` and as many mixed pairs: e = lambda e_a + (1 - lambda) e_b, partner drawn at random.
+def mixed(items: Items, pairs: int, seed: int, concentration: tuple[float, float] = (0.2, 1.0)) -> Items:
+    """Mixed pairs of items: e = lambda e_a + (1 - lambda) e_b, both drawn at random.
 
-    lambda ~ Beta(a, a), a uniform in `concentration`; folded to at least a half, so that the item itself prevails. A
-    mixed pair has no label of its own: the teacher's output on the mixed embeddings is its target.
+    lambda ~ Beta(a, a), a uniform in `concentration`; folded to at least a half, so that the first prevails. A mixed
+    pair has no label of its own: the teacher's output on the mixed embeddings is its target.
+
+    Args:
+        items: what is mixed.
+        pairs: how many.
+        seed: of the draw.
+        concentration: bounds of a.
     """
-    n = len(items)
     random = np.random.default_rng(derive_seed("mixup", seed))
-    a = random.uniform(*concentration, n)
+    a = random.uniform(*concentration, pairs)
     share = random.beta(a, a)
-    partner = random.permutation(n)
-    both = Items(
-        join([items.first, items.first]),
-        np.concatenate([items.partner, partner]),
-        np.concatenate([items.share, np.maximum(share, 1 - share).astype(np.float32)]),
-        np.concatenate([items.labels, np.full(n, NO_LABEL, np.int64)]),
+    first, second = (random.integers(len(items), size=pairs) for _ in range(2))
+    return Items(
+        items.first.take(first),
+        items.first.take(second),
+        np.maximum(share, 1 - share).astype(np.float32),
+        np.full(pairs, NO_LABEL, np.int64),
     )
-    alone = both.partner[n:] == np.arange(n)
-    both.partner[n:][alone] = np.arange(n, 2 * n)[alone]
-    both.share[n:][alone] = 1.0
-    return both

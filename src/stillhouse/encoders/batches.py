@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from stillhouse.core.seeding import derive_seed
 from stillhouse.encoders.models import Batch
-from stillhouse.encoders.tokens import Encoded
+from stillhouse.encoders.tokens import Encoded, join
 
 NO_LABEL = -1
 """Class of an item that only the teacher labels."""
@@ -22,10 +23,10 @@ class Items:
     """What a student is trained on, in the student's ids."""
 
     first: Encoded
-    partner: np.ndarray
-    """[items] the item whose embeddings are mixed in; the item itself where nothing is mixed."""
+    second: Encoded
+    """The texts whose embeddings are mixed in; the same texts where nothing is mixed."""
     share: np.ndarray
-    """[items] float32 lambda of the item's own embeddings."""
+    """[items] float32 lambda of the first texts' embeddings; 1 where nothing is mixed."""
     labels: np.ndarray
     """[items] class, or NO_LABEL."""
 
@@ -35,15 +36,32 @@ class Items:
     @property
     def lengths(self) -> np.ndarray:
         """[items] tokens, those of the longer of the two where texts are mixed."""
-        own = self.first.lengths
-        return np.maximum(own, own[self.partner])
+        return np.maximum(self.first.lengths, self.second.lengths)
+
+    def take(self, index: np.ndarray) -> Items:
+        """These items, in this order."""
+        return Items(self.first.take(index), self.second.take(index), self.share[index], self.labels[index])
+
+    def mapped(self, ids: np.ndarray) -> Items:
+        """The same items with id k written as `ids[k]`."""
+        return Items(self.first.mapped(ids), self.second.mapped(ids), self.share, self.labels)
 
 
 def plain_items(encoded: Encoded, labels: np.ndarray | None = None) -> Items:
     """Items of which none is mixed."""
     n = len(encoded)
     known = np.full(n, NO_LABEL, np.int64) if labels is None else labels
-    return Items(encoded, np.arange(n), np.ones(n, np.float32), known)
+    return Items(encoded, encoded, np.ones(n, np.float32), known)
+
+
+def join_items(parts: Sequence[Items]) -> Items:
+    """Several sets of items as one, in order."""
+    return Items(
+        join([part.first for part in parts]),
+        join([part.second for part in parts]),
+        np.concatenate([part.share for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+    )
 
 
 def assemble(items: Items, index: np.ndarray, pad_id: int) -> Batch:
@@ -57,10 +75,7 @@ def assemble(items: Items, index: np.ndarray, pad_id: int) -> Batch:
         first[row, : end - start] = items.first.ids[start:end]
         types[row, : end - start] = items.first.types[start:end]
         mask[row, : end - start] = True
-        if items.partner[item] == item:
-            second[row] = first[row]
-            continue
-        other = items.first.row(int(items.partner[item]))
+        other = items.second.row(int(item))
         second[row, : len(other)] = other
         mask[row, : len(other)] = True
     share = torch.from_numpy(items.share[index])

@@ -14,17 +14,18 @@ from stillhouse.encoders.models import encoder_layers, shape_of
 
 
 @torch.no_grad()
-def inherit(student: PreTrainedModel, teacher: PreTrainedModel, teacher_ids: np.ndarray) -> None:
+def inherit(student: PreTrainedModel, teacher: PreTrainedModel, teacher_ids: np.ndarray, layers: str) -> None:
     """Copy into `student` what fits of `teacher`.
 
-    Student layer j (1 .. S) is the teacher's int(j T / S), whose output it is to imitate under the skip mapping. Of its
-    feed-forward neurons the strongest are kept, by the norm of their weights in and out. Word vectors are the best
+    Of a layer's feed-forward neurons the strongest are kept, by the norm of their weights in and out. Word vectors are the best
     approximation of their rank (SVD).
 
     Args:
         student: made by `new_student`, of the teacher's width.
         teacher: of BERT's layout.
         teacher_ids: [student pieces] the teacher's id of each of the student's.
+        layers: "first" takes the teacher's first layers, whose inputs stay what they were; "spread" takes int(j T / S)
+            for layer j, whose output it is to imitate under the skip mapping.
 
     Raises:
         UserError: the widths or heads differ, or the teacher has another layout.
@@ -42,7 +43,7 @@ def inherit(student: PreTrainedModel, teacher: PreTrainedModel, teacher_ids: np.
     )
     sources = encoder_layers(teacher)
     for j, layer in enumerate(encoder_layers(student), start=1):
-        _copy_layer(layer, sources[(j * theirs.layers) // ours.layers - 1])
+        _copy_layer(layer, sources[(j if layers == "first" else (j * theirs.layers) // ours.layers) - 1])
     _copy_embeddings(student, teacher, torch.from_numpy(teacher_ids))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from stillhouse.core.files import write_json
 from stillhouse.encoders.batches import Items, assemble, ordered_batches
 from stillhouse.encoders.models import Outputs, forward, weights_hash
 
-FORMAT = "teacher outputs 1"
+FORMAT = "teacher outputs 2"
 
 
 @dataclass(frozen=True)
@@ -41,69 +42,95 @@ class TeacherBatch:
     attention: dict[int, Float[Tensor, "batch heads tokens tokens"]]
 
 
-class TeacherOutputs:
-    """The cache of one set of items, read from disk as it is needed."""
+class Part:
+    """The kept outputs of one set of items, read from disk as they are needed."""
 
-    def __init__(self, folder: Path, wanted: Wanted, items: Items) -> None:
-        self.wanted, self.folder = wanted, folder
-        self.lengths = items.lengths
-        self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
-        self.squares = np.concatenate([[0], np.cumsum(self.lengths.astype(np.int64) ** 2)])
+    def __init__(self, folder: Path, wanted: Wanted, lengths: np.ndarray) -> None:
+        self.lengths = lengths
+        self.offsets = np.concatenate([[0], np.cumsum(lengths)])
+        self.squares = np.concatenate([[0], np.cumsum(lengths.astype(np.int64) ** 2)])
         self.logits = np.load(folder / "logits.npy")
-        self._first = np.load(folder / "first.npy", mmap_mode="r") if wanted.first_tokens else None
-        self._hidden = {i: np.load(folder / f"hidden-{i}.npy", mmap_mode="r") for i in wanted.layers}
-        self._attention = {i: np.load(folder / f"attention-{i}.npy", mmap_mode="r") for i in wanted.attention}
+        self.first = np.load(folder / "first.npy", mmap_mode="r") if wanted.first_tokens else None
+        self.hidden = {i: np.load(folder / f"hidden-{i}.npy", mmap_mode="r") for i in wanted.layers}
+        self.attention = {i: np.load(folder / f"attention-{i}.npy", mmap_mode="r") for i in wanted.attention}
+
+
+class TeacherOutputs:
+    """The outputs of several sets of items, as if they were one."""
+
+    def __init__(self, parts: Sequence[Part], wanted: Wanted) -> None:
+        self.parts, self.wanted = tuple(parts), wanted
+        self.starts = np.concatenate([[0], np.cumsum([len(part.lengths) for part in parts])])
 
     def batch(self, index: np.ndarray) -> TeacherBatch:
         """The outputs of these items, padded to the longest of them."""
-        length = int(self.lengths[index].max())
-        first = None if self._first is None else torch.from_numpy(self._first[index].astype(np.float32))
+        places = [self._place(int(item)) for item in index]
+        length = max(int(part.lengths[i]) for part, i in places)
+        first = None
+        if self.wanted.first_tokens:
+            first = torch.from_numpy(np.stack([part.first[i] for part, i in places if part.first is not None]).astype(np.float32))  # fmt: skip
         return TeacherBatch(
-            torch.from_numpy(self.logits[index]),
+            torch.from_numpy(np.stack([part.logits[i] for part, i in places])),
             first,
-            {i: self._padded(flat, index, length) for i, flat in self._hidden.items()},
-            {i: self._squares_of(flat, index, length) for i, flat in self._attention.items()},
-        )
+            {layer: _padded([p.hidden[layer][p.offsets[i] : p.offsets[i + 1]] for p, i in places], length) for layer in self.wanted.layers},
+            {layer: _squares([p.attention[layer][p.squares[i] : p.squares[i + 1]] for p, i in places], length) for layer in self.wanted.attention},
+        )  # fmt: skip
 
-    def _padded(self, flat: np.ndarray, index: np.ndarray, length: int) -> Tensor:
-        out = np.zeros((len(index), length, flat.shape[1]), np.float32)
-        for row, item in enumerate(index):
-            out[row, : self.lengths[item]] = flat[self.offsets[item] : self.offsets[item + 1]]
-        return torch.from_numpy(out)
-
-    def _squares_of(self, flat: np.ndarray, index: np.ndarray, length: int) -> Tensor:
-        heads = flat.shape[1]
-        out = np.zeros((len(index), heads, length, length), np.float32)
-        for row, item in enumerate(index):
-            n = self.lengths[item]
-            block = flat[self.squares[item] : self.squares[item + 1]]
-            out[row, :, :n, :n] = block.reshape(n, n, heads).transpose(2, 0, 1)
-        return torch.from_numpy(out)
+    def _place(self, item: int) -> tuple[Part, int]:
+        number = int(np.searchsorted(self.starts, item, side="right")) - 1
+        return self.parts[number], item - int(self.starts[number])
 
 
-def outputs_key(teacher: PreTrainedModel, items: Items, wanted: Wanted) -> tuple[bytes | str, ...]:
-    """What the cached outputs depend on: the teacher's weights, every id and share, and what is kept."""
-    arrays = (items.first.ids, items.first.types, items.first.offsets, items.partner, items.share)
-    return (FORMAT, weights_hash(teacher), repr(wanted), *(a.tobytes() for a in arrays))
+def _padded(rows: Sequence[np.ndarray], length: int) -> Tensor:
+    out = np.zeros((len(rows), length, rows[0].shape[1]), np.float32)
+    for place, row in zip(out, rows, strict=True):
+        place[: len(row)] = row
+    return torch.from_numpy(out)
+
+
+def _squares(rows: Sequence[np.ndarray], length: int) -> Tensor:
+    heads = rows[0].shape[1]
+    out = np.zeros((len(rows), heads, length, length), np.float32)
+    for place, row in zip(out, rows, strict=True):
+        n = round(len(row) ** 0.5)
+        place[:, :n, :n] = row.reshape(n, n, heads).transpose(2, 0, 1)
+    return torch.from_numpy(out)
+
+
+def outputs_key(teacher: PreTrainedModel, items: Items, kept: Wanted) -> tuple[bytes | str, ...]:
+    """What kept outputs depend on: the teacher's weights, every id and share, and what is kept."""
+    arrays = [a for e in (items.first, items.second) for a in (e.ids, e.types, e.offsets)]
+    return (FORMAT, weights_hash(teacher), repr(kept), *(a.tobytes() for a in (*arrays, items.share)))
 
 
 def teacher_outputs(
-    teacher: PreTrainedModel, items: Items, teacher_ids: np.ndarray, wanted: Wanted, batch: int = 64
+    teacher: PreTrainedModel,
+    parts: Sequence[Items],
+    teacher_ids: np.ndarray,
+    wanted: Wanted,
+    kept: Wanted | None = None,
+    batch: int = 64,
 ) -> TeacherOutputs:
-    """The teacher's outputs on `items`, from the cache or computed now.
+    """The teacher's outputs on `parts`, each from the cache or computed now.
 
     Args:
         teacher: frozen.
-        items: in the student's ids.
+        parts: sets of items in the student's ids; each is kept by itself, so that what pipelines share is computed once.
         teacher_ids: [student pieces] the teacher's id of each.
-        wanted: what to keep.
+        wanted: what is read.
+        kept: what is computed and kept, `wanted` or more; `wanted` by default.
         batch: items a forward pass.
     """
-    theirs = Items(items.first.mapped(teacher_ids), items.partner, items.share, items.labels)
-    folder = cached_folder(
-        "teacher-outputs", outputs_key(teacher, theirs, wanted), lambda f: _compute(teacher, theirs, wanted, batch, f)
-    )
-    return TeacherOutputs(folder, wanted, items)
+    made = []
+    for items in parts:
+        theirs = items.mapped(teacher_ids)
+        folder = cached_folder(
+            "teacher-outputs",
+            outputs_key(teacher, theirs, kept or wanted),
+            lambda f, theirs=theirs: _compute(teacher, theirs, kept or wanted, batch, f),  # type: ignore[misc]
+        )
+        made.append(Part(folder, wanted, items.lengths))
+    return TeacherOutputs(made, wanted)
 
 
 @torch.no_grad()

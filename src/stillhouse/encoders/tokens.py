@@ -44,6 +44,14 @@ class Encoded:
         """Ids of text i."""
         return self.ids[self.offsets[i] : self.offsets[i + 1]]
 
+    def take(self, index: np.ndarray) -> Encoded:
+        """These texts, in this order."""
+        lengths = self.lengths[index]
+        ends = np.cumsum(lengths)
+        # place of every token: its text's start here, plus how far it is into the text
+        place = np.repeat(self.offsets[index] - (ends - lengths), lengths) + np.arange(int(lengths.sum()))
+        return Encoded(self.ids[place], self.types[place], np.concatenate([[0], ends]))
+
     def mapped(self, ids: np.ndarray) -> Encoded:
         """The same texts with id k written as `ids[k]`."""
         return Encoded(ids[self.ids].astype(np.int32), self.types, self.offsets, self.truncated)

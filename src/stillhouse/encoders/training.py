@@ -147,9 +147,22 @@ def finetune(
     return best, fitted
 
 
-def check(model: PreTrainedModel, select: Items, metric: str, best: Best) -> Callable[[int, float], None]:
-    """What `fit` calls to keep the best weights."""
-    return lambda update, _seconds: best.see(update, score_model(model, select, metric), model)
+def check(
+    model: PreTrainedModel,
+    select: Items,
+    metric: str,
+    best: Best,
+    seen: Callable[[int, float], None] | None = None,
+) -> Callable[[int, float], None]:
+    """What `fit` calls to keep the best weights; `seen` is told the update and the score."""
+
+    def evaluate(update: int, _seconds: float) -> None:
+        found = score_model(model, select, metric)
+        best.see(update, found, model)
+        if seen:
+            seen(update, found)
+
+    return evaluate
 
 
 def latencies(model: PreTrainedModel, items: Items, texts: int = 256) -> dict[str, float]:

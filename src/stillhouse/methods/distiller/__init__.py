@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import cattrs
 import numpy as np
 from transformers import PreTrainedModel
 
@@ -30,9 +32,12 @@ from stillhouse.core.run import Run
 from stillhouse.encoders.batches import assemble, plain_items
 from stillhouse.encoders.models import forward, new_student, parameters
 from stillhouse.encoders.tokens import Encoded
-from stillhouse.methods.distiller import report
+from stillhouse.methods.distiller import report, search_report
+from stillhouse.methods.distiller.autodistiller import Study, Trial, remember
 from stillhouse.methods.distiller.config import Config, Pipeline
+from stillhouse.methods.distiller.recommend import study_of
 from stillhouse.methods.distiller.single import compared_pipelines, load_student, peer_arms, student_arms
+from stillhouse.methods.distiller.study import best_of, pipeline_of, search, space, with_layers
 from stillhouse.methods.distiller.task import open_task, shapes_before_training
 
 __all__ = ["COMMANDS", "PRESETS", "Config", "Pipeline", "distill", "estimate", "load"]
@@ -64,17 +69,23 @@ COMMANDS: Mapping[str, Callable[..., None]] = {}
 
 
 def distill(config: Config, run: Run) -> Result:
-    """Get the teacher, distil the student and its controls, and measure all of them."""
+    """Get the teacher, search if asked to, distil the student and its controls, and measure all of them."""
     task = open_task(config, run)
+    found: list[Trial] = []
+    if config.trials:
+        found = search(config, run)
+        levels = best_of(found).levels
+        run.log(f"best of {len(found)} trials: {pipeline_of(levels, config).words()}")
+        config = replace(config.with_pipeline(pipeline_of(levels, config)), layers=int(levels.get("layers", config.layers)))  # fmt: skip
+        task = with_layers(replace(task, config=config), levels)
     made, arms = student_arms(task, run, config.pipeline)
     arms += peer_arms(task, run)
+    tables = [report.pipeline_table(task, config.pipeline), report.size_table(task, made), report.collapse_table(task, made)]  # fmt: skip
+    if found:
+        tables += search_report.tables(found, space(config), run)
+        remember(cattrs.structure(run.kept("study", lambda: cattrs.unstructure(study_of(task, found))), Study))
     return Result(
-        "distiller",
-        report.sentence(task, arms),
-        report.metrics(task),
-        tuple(arms),
-        tables=(report.pipeline_table(task, config.pipeline), report.size_table(task, made), report.collapse_table(task, made)),
-        notes=report.notes(task),
+        "distiller", report.sentence(task, arms), report.metrics(task), tuple(arms), tables=tuple(tables), notes=report.notes(task)
     )  # fmt: skip
 
 

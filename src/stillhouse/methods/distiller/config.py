@@ -88,8 +88,8 @@ class Config:
     """Width of its word vectors (factorised where smaller than its width); 0 takes its width."""
     prune_vocabulary: bool = True
     """Keep only the word pieces that the training texts use; other words are cut into smaller pieces."""
-    init: Literal["teacher", "random"] = "teacher"
-    """Where the student's first weights come from."""
+    init: Literal["first", "spread", "random"] = "first"
+    """Where the student's first weights come from: the teacher's first layers, layers spread over it, or chance."""
     intermediate: Intermediate = "mse"
     """Objective between hidden states: ce, mse, cos (tokens), pkd, l2, mi, nce, nwj, tuba (first token), att_... (attention), none."""
     alpha: float = 0.5
@@ -132,6 +132,8 @@ class Config:
     """Pipelines to try before the best one is trained; 0 trains the pipeline of these options."""
     search: Literal["tpe", "balanced", "random"] = "tpe"
     """How they are chosen: by what went well, in a balanced design (for exact importances), or at random."""
+    try_layers: tuple[int, ...] = ()
+    """Depths of students to search over too, for the front of quality against size."""
     minutes: float = 0.0
     """Begin no trial after this many minutes of search; 0 for no limit."""
     workers: int = 1

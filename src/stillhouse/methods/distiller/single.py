@@ -40,7 +40,7 @@ def recipe_of(config: Config) -> Recipe:
 def train_pipeline(task: Task, pipeline: Pipeline, recipe: Recipe, run: Run, stage: str, seed: int) -> Trained:
     """A fresh student, distilled by a pipeline and scored on the report split."""
     started = time.monotonic()
-    work = distillation(task, pipeline, recipe, run)
+    work = distillation(task, pipeline, recipe)
     prepared = time.monotonic() - started
     student = task.fresh_student(seed)
     best, fitted = distil_student(student, work, run, stage, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -42,12 +43,18 @@ class Distillation:
 
 
 def distil_student(
-    student: PreTrainedModel, work: Distillation, run: Run, stage: str, seed: int
+    student: PreTrainedModel,
+    work: Distillation,
+    run: Run,
+    stage: str,
+    seed: int,
+    seen: Callable[[int, float], None] | None = None,
 ) -> tuple[Best, Fitted]:
     """L = hard CE(y, z_S) + (1 - hard) l_KD(z_T, z_S) + w sum m_ij l(H_T^i, H_S^j) (Distiller, equation 1).
 
     The student ends with the weights that scored best on the select split. Critics have an optimizer and a gradient
-    clip of their own: under one clip for both their large early gradients would stop the student.
+    clip of their own: under one clip for both their large early gradients would stop the student. `seen` is told the
+    update and the score of every look at the select split.
     """
     pipeline, recipe = work.pipeline, work.recipe
     guide = Guide(pipeline, shape_of(student.config), work.teacher_shape)
@@ -114,7 +121,7 @@ def distil_student(
         recipe.updates,
         run,
         stage=stage,
-        evaluate=check(student, work.select, work.metric, best),
+        evaluate=check(student, work.select, work.metric, best, seen),
         evaluate_at=recipe.due(),
         seed=seed,
     )

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from stillhouse.core.cache import cached_folder
 from stillhouse.core.errors import require
 from stillhouse.core.files import make_folder_atomically
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import derive_seed, seed_everything
 from stillhouse.encoders.augmentation import Edits, mixed, word_edits
-from stillhouse.encoders.batches import Items, plain_items
+from stillhouse.encoders.batches import Items, join_items, plain_items
 from stillhouse.encoders.data import TextData, Texts, with_examples
 from stillhouse.encoders.inherit import inherit
 from stillhouse.encoders.masked_lm import MaskedLM, pretrain, refill
-from stillhouse.encoders.models import Shape, load_classifier, load_config, minilm_folder, new_student, shape_of
-from stillhouse.encoders.outputs import TeacherOutputs, teacher_outputs
+from stillhouse.encoders.models import (
+    Shape,
+    load_classifier,
+    load_config,
+    minilm_folder,
+    new_student,
+    shape_of,
+    weights_hash,
+)
+from stillhouse.encoders.outputs import Wanted, teacher_outputs
 from stillhouse.encoders.public import load_texts
 from stillhouse.encoders.teacher import Plan, Teacher, get_teacher
 from stillhouse.encoders.tokens import (
     Vocabulary,
     encode,
-    join,
     load_tokenizer,
     pruned_vocabulary,
     require_same_tokenizer,
@@ -70,8 +79,8 @@ class Task:
             return load_classifier(Path(config.student), names)
         pad = int(self.vocabulary.tokenizer.pad_token_id)
         student = new_student(self.shape, len(self.vocabulary), config.max_tokens, names, pad)
-        if config.init == "teacher":
-            inherit(student, self.teacher.model, self.vocabulary.teacher_ids)
+        if config.init != "random":
+            inherit(student, self.teacher.model, self.vocabulary.teacher_ids, config.init)
         return student
 
     def teacher_items(self, texts: Texts) -> Items:
@@ -135,61 +144,74 @@ def student_shape(config: Config, theirs: Shape) -> Shape:
     return Shape(config.layers, width, heads, feed_forward, min(width, config.embedding or width))
 
 
-def augmented(task: Task, pipeline: Pipeline, run: Run) -> Items:
+def training_parts(task: Task, pipeline: Pipeline) -> list[Items]:
     """The training items of a pipeline: the texts, once more as the operations change them, and mixed pairs."""
-    items = task.train
+    parts = [task.train]
     if pipeline.augmentation:
-        edits = Edits(
-            word_edits(task.data.train, _path(task.config.thesaurus)), _models(task, pipeline.augmentation, run)
-        )
+        edits = Edits(word_edits(task.data.train, _path(task.config.thesaurus)), _models(task, pipeline.augmentation))
         share, seed = task.config.augmentation_share, derive_seed("augmented", task.config.seed)
         new = edits.apply(pipeline.augmentation, task.data.train, share, seed)
-        encoded = join([items.first, encode(task.vocabulary.tokenizer, new, task.config.max_tokens)])
-        items = replace(plain_items(encoded), labels=np.concatenate([items.labels, new.labels]))
-    return mixed(items, task.config.seed) if pipeline.mixup else items
+        parts.append(plain_items(encode(task.vocabulary.tokenizer, new, task.config.max_tokens), new.labels))
+    if pipeline.mixup:
+        parts.append(mixed(join_items(parts), len(task.train), task.config.seed))
+    return parts
 
 
 def _path(given: str) -> Path | None:
     return Path(given) if given else None
 
 
-def _models(task: Task, operations: Sequence[str], run: Run) -> dict[str, Callable[[Sequence[str], int], list[str]]]:
+def _models(task: Task, operations: Sequence[str]) -> dict[str, Callable[[Sequence[str], int], list[str]]]:
     """Operations that need a model, made only where they are asked for."""
+    config = task.config
     found: dict[str, Callable[[Sequence[str], int], list[str]]] = {}
     if {"contextual", "denoise"} & set(operations):
-        lm, config = language_model(task, run), task.config
+        lm = language_model(task)
         for name, share in (("contextual", config.augmentation_share), ("denoise", DENOISED_SHARE)):
             found[name] = refill(lm, task.vocabulary, share, config.max_tokens)
     if "back-translation" in operations:
-        found["back-translation"] = back_translation(Path(task.config.translator), Path(task.config.back_translator))
+        found["back-translation"] = back_translation(Path(config.translator), Path(config.back_translator))
     return found
 
 
-def language_model(task: Task, run: Run) -> MaskedLM:
-    """A masked language model of the training texts, in the student's vocabulary and of the student's shape."""
-    lm = MaskedLM(task.fresh_student(derive_seed("language model", task.config.seed)))
-    tokenizer = task.vocabulary.tokenizer
-    special, mask = sorted(tokenizer.all_special_ids), int(tokenizer.mask_token_id)
+def language_model(task: Task) -> MaskedLM:
+    """A masked language model of the training texts, in the student's vocabulary and of its shape, kept in the cache."""
+    seed = task.config.seed
+    lm = MaskedLM(task.fresh_student(derive_seed("language model", seed)))
     recipe = Recipe(REFILL_UPDATES, 32, 5e-4)
-    pretrain(lm, task.train, special, mask, recipe, run, "language model", task.config.seed)
-    return lm
+    tokenizer = task.vocabulary.tokenizer
+
+    def make(folder: Path) -> None:
+        special, mask = sorted(tokenizer.all_special_ids), int(tokenizer.mask_token_id)
+        with Run.create("distiller", {"seed": seed}, out=folder / "run", quiet=True) as run:
+            pretrain(lm, task.train, special, mask, recipe, run, "language model", seed)
+        shutil.rmtree(folder / "run")
+        save_file(
+            {name: value.contiguous().clone() for name, value in lm.state_dict().items()}, folder / "lm.safetensors"
+        )
+
+    key = ("language model 1", weights_hash(lm.model), task.train.first.ids.tobytes(), repr((recipe, seed)))
+    lm.load_state_dict(load_file(cached_folder("language-models", key, make) / "lm.safetensors"))
+    return lm.eval()
 
 
-def distillation(task: Task, pipeline: Pipeline, recipe: Recipe, run: Run) -> Distillation:
-    """A pipeline's items and the teacher's outputs on them, ready to train on."""
+def distillation(task: Task, pipeline: Pipeline, recipe: Recipe, kept: Wanted | None = None) -> Distillation:
+    """A pipeline's items and the teacher's outputs on them, ready to train on.
+
+    Args:
+        task: of the run.
+        pipeline: what to distil by.
+        recipe: how to train.
+        kept: teacher outputs to keep for other pipelines too; by default only what this one reads.
+    """
     config = task.config
-    items = augmented(task, pipeline, run)
-    told = told_of(task, pipeline, items)
+    parts = training_parts(task, pipeline)
+    read = wanted(pipeline, task.shape, task.teacher_shape)
+    told = teacher_outputs(task.teacher.model, parts, task.vocabulary.teacher_ids, read, kept)
     return Distillation(
-        pipeline, items, told, task.select, task.data.metric, task.teacher_shape, recipe, config.temperature,
-        config.intermediate_weight, config.balance == "gradient", config.critic_rate,
+        pipeline, join_items(parts), told, task.select, task.data.metric, task.teacher_shape, recipe,
+        config.temperature, config.intermediate_weight, config.balance == "gradient", config.critic_rate,
     )  # fmt: skip
-
-
-def told_of(task: Task, pipeline: Pipeline, items: Items) -> TeacherOutputs:
-    """The teacher's cached outputs that a pipeline reads."""
-    looked_at = wanted(pipeline, task.shape, task.teacher_shape)
-    return teacher_outputs(task.teacher.model, items, task.vocabulary.teacher_ids, looked_at)
 
 
 def save_student(student: PreTrainedModel, vocabulary: Vocabulary, folder: Path) -> None:
