@@ -12,12 +12,8 @@ import secrets
 import sys
 import tempfile
 import time
-<<<<<<< HEAD
-from collections.abc import Callable, Mapping
-=======
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
->>>>>>> diswot-green
 from pathlib import Path
 from typing import IO, Any
 
