@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import gzip
 import random
@@ -22,22 +23,21 @@ from stillhouse.core.seeding import generator
 from stillhouse.methods.diswot.initialise import Scheme, initialise
 from stillhouse.methods.diswot.scoring import (
     SCORES,
-    Judge,
-    Setting,
+    Sight,
     TeacherState,
     look,
-    make_judge,
     mean_and_spread,
     places_in,
+    value_of,
+    without_information,
 )
-from stillhouse.methods.diswot.scoring import _value as value_of
 from stillhouse.vision.cells import CellNetwork, cell_of, live_cost, live_edges
 from stillhouse.vision.classes import Batch, class_batch, class_splits
 from stillhouse.vision.images import load_images
 from stillhouse.vision.resnets import CifarResNet, released_resnet
 
 MOST_DRAWS = 5
-STATES: tuple[TeacherState, ...] = ("random", "permuted", "noise", "trained")
+CONTROLS: tuple[TeacherState, ...] = ("permuted", "noise")
 EQUAL_WIDTHS = ("channel_relation", "semantic", "semantic_exact", "diswot")
 PAIRED = ("relation", "channel_relation", "semantic", "semantic_exact", "diswot", "class_gram", "cam_relation")
 TRAINED = (*PAIRED[:3], "cam_relation", "teacher_regression", "logit_alignment")
@@ -125,14 +125,25 @@ def as_students_see(batch: Batch) -> Batch:
     return Batch(nn.functional.avg_pool2d(batch.images, 2), batch.labels)
 
 
+def teacher_network(data: str) -> nn.Module:
+    """The trained teacher of a set of networks."""
+    return released_resnet("resnet56-cifar10") if data == "cifar" else copy.deepcopy(fashion_teacher())
+
+
 @cache
-def judges(scheme: Scheme, draws: int, data: str) -> dict[str, Judge]:
-    """The teacher in every state, on every draw's batch."""
-    teacher = released_resnet("resnet56-cifar10") if data == "cifar" else fashion_teacher()
-    return {
-        state: make_judge(Setting(("relation",), draws, scheme, teacher=state), batches(draws, data), teacher)
-        for state in STATES
-    }
+def trained_teacher(draw: int, data: str) -> Sight:
+    """The teacher as it is, on a draw's batch."""
+    network, batch = teacher_network(data), batches(draw + 1, data)[draw]
+    return look(network, batch, places_in(network, batch.shape), training=False)
+
+
+@cache
+def random_teachers(scheme: Scheme, draw: int, data: str) -> dict[str, Sight]:
+    """The teacher with random weights, and what is left of it without information."""
+    network, batch = teacher_network(data), batches(draw + 1, data)[draw]
+    initialise(network, scheme, generator(0, "teacher", draw))
+    random, rng = look(network, batch, places_in(network, batch.shape)), generator(0, "control", draw)
+    return {"random": random, **{c: without_information(random, c, rng) for c in CONTROLS}}
 
 
 def scored(network: nn.Module, draws: Mapping[Scheme, int], data: str = "cifar") -> dict[str, list[float]]:
@@ -143,7 +154,11 @@ def scored(network: nn.Module, draws: Mapping[Scheme, int], data: str = "cifar")
             initialise(network, scheme, generator(0, "student", draw))
             sight = look(network, batch, places_in(network, batch.shape))
             for state, name in wanted(scheme):
-                teacher = judges(scheme, count, data)[state or "random"].teachers[draw]
+                teacher = (
+                    trained_teacher(draw, data)
+                    if state == "trained"
+                    else random_teachers(scheme, draw, data)[state or "random"]
+                )
                 if name in EQUAL_WIDTHS and teacher.maps.shape[1] != sight.maps.shape[1]:
                     continue
                 found.setdefault(f"{scheme}/{state or 'none'}/{name}", []).append(value_of(name, teacher, sight))
@@ -159,7 +174,7 @@ def scored(network: nn.Module, draws: Mapping[Scheme, int], data: str = "cifar")
 
 def wanted(scheme: str) -> Iterator[tuple[str, str]]:
     """(state of the teacher or "", score)."""
-    for state in STATES[:3]:
+    for state in ("random", *CONTROLS):
         yield from ((state, name) for name in PAIRED)
     if scheme == "kaiming":
         yield from (("trained", name) for name in TRAINED)

@@ -39,7 +39,7 @@ from stillhouse.methods.diswot.distillation import Teacher, cached_teacher, dist
 from stillhouse.methods.diswot.initialise import initialise
 from stillhouse.methods.diswot.report import best_table, front_table, parts_table, search_picture
 from stillhouse.methods.diswot.scoring import Setting, make_judge, places_in
-from stillhouse.methods.diswot.search import Bounds, Candidate, Found, Plan, search
+from stillhouse.methods.diswot.search import Bounds, Candidate, Found, Plan, search, try_out
 from stillhouse.vision.classes import Batch, class_batch, class_splits
 from stillhouse.vision.costs import latency_seconds, macs, parameters
 from stillhouse.vision.images import ImageData, Splits, load_images
@@ -181,7 +181,11 @@ def recipe_of(config: Config, updates: int) -> Recipe:
 
 
 def teacher_of(config: Config, splits: Splits, run: Run) -> nn.Module:
-    """The named teacher, or one trained in this run."""
+    """The named teacher, or one trained in this run.
+
+    Before anything is trained, a network of the space is scored with it, so that a bound that excludes all, or a score that does
+    not fit, is told at once.
+    """
     train = splits.train
     if config.teacher != "train":
         shape = tuple(train.images.shape[1:])
@@ -189,6 +193,7 @@ def teacher_of(config: Config, splits: Splits, run: Run) -> nn.Module:
     seed_everything("teacher", config.seed)
     widths = tuple(config.teacher_width << stage for stage in range(3))
     network = CifarResNet(train.channels, train.classes, (config.teacher_blocks,) * 3, widths)
+    try_out(plan_of(config), batches_of(config, train), network, train.classes)
     train_classifier(Objective(network), train, recipe_of(config, config.teacher_updates), run, stage="teacher")
     return network.eval()
 

@@ -183,6 +183,16 @@ def search(
     return Found(tuple(done), tuple(combined(done)), seconds)
 
 
+def try_out(plan: Plan, batches: Sequence[Batch], teacher: nn.Module, classes: int) -> None:
+    """Score the first network that the search will propose, to see that everything fits together.
+
+    Raises:
+        UserError: as `search`.
+    """
+    (description, _), *_ = propose(plan, [], batches[0].shape, classes)
+    _Worker(plan.space, plan.setting, tuple(batches), teacher, classes).score(description)
+
+
 def propose(plan: Plan, done: Sequence[Candidate], shape: Shape, classes: int) -> list[tuple[Description, Costs]]:
     """The next brood: new networks within the bounds; empty where the space has no more.
 
