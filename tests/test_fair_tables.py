@@ -19,7 +19,7 @@ from stillhouse.methods.fair_tables import losses, pipeline
 from stillhouse.methods.fair_tables.baselines import TabFairGAN, parity_gap, sample_marginals
 from stillhouse.methods.fair_tables.networks import FairVAE, FlowSampler, NoiseSampler
 from stillhouse.methods.fair_tables.sampler import FairImages, FairTable
-from stillhouse.methods.fair_tables.stages import Data, Plan, train_noise_sampler
+from stillhouse.methods.fair_tables.stages import Data, Penalty, Plan, StudentLoss, distil_student, train_noise_sampler
 from stillhouse.methods.fair_tables.table_syntax import TableSyntax
 from stillhouse.tables.codec import Block
 from stillhouse.tables.fairness import association
@@ -173,6 +173,36 @@ def test_noise_keeps_its_spread(tmp_path):
         drawn = sampler.sample(1000)
     assert drawn.std(0).min() > 1.8
     assert ((drawn.abs() > 1).float().mean()) > 0.85
+
+
+def test_the_student_learns_rows_as_they_are_generated(tmp_path):
+    """Every row here has the group that its latent tells; generation pairs latents with the other group as well."""
+    syntax = TableSyntax((CATEGORY, MONEY))
+
+    class Bent(torch.nn.Module):
+        """z is the row's number; the groups like opposite categories the more, the further z is from 0."""
+
+        def encode(self, x, s, y):
+            return x[:, 5:], torch.full_like(x[:, 5:], -4.0)
+
+        def decode(self, z, s):
+            side = (1 - 2 * s[:, None]) * z.abs()
+            zero, closed = torch.zeros_like(z), torch.full_like(z, -3.0)
+            return torch.cat([3 * side, zero, -3 * side, closed, zero, z, closed], 1), torch.cat([z, -z], 1)
+
+    torch.manual_seed(0)
+    teacher, student = Bent(), FairVAE(syntax, 2, 2, 1, 24, "x, s")
+    z = torch.randn(2000, 1)
+    s = (z[:, 0] > 0).long()
+    output, logits = teacher.decode(z, s)
+    x = syntax.draw(output)
+    x[:, 3], x[:, 4], x[:, 5:] = 0, 1, z
+    data, loss = Data(x, s, logits.argmax(1)), StudentLoss(1.0, 1.0, Penalty(0.0, "relative", (0.5,), 2000))
+    with Run.create("fair_tables", {"seed": 0}, out=tmp_path / "r", quiet=True) as opened:
+        distil_student(student, teacher, syntax, data, loss, Plan(300, 256, 5e-3), opened, "student")
+    with torch.no_grad():
+        gaps = [syntax.divergence(teacher.decode(z, g)[0], student.decode(z, g)[0]).mean() for g in (s, 1 - s)]
+    assert max(gaps) < 1, gaps
 
 
 def test_flow_without_velocity_is_noise():

@@ -108,6 +108,7 @@ CATALOG: dict[str, Entry] = {
         "student search for an image classifier",
         "an image classifier, a budget",
         "the student that distils best",
+        "stillhouse.methods.diswot",
     ),
     "similar_tasks": Entry(
         "DistillNearest / DistillWeighted",

@@ -8,7 +8,7 @@ Teacher: a VAE q(z | x, s, y), p(x | z, s), p(y | z) with the distance-covarianc
     L_teacher = -log p(x | z, s) - label log p(y | z) + kl KL(q || N(0, I)) + beta V^2.
 
 Student: smaller networks, L = quality ||mu_T - mu_S||_1 + utility KL(q_T || q_S) + beta' V^2(Z_S, S); its decoder is
-matched to the teacher's output distributions; its sampler turns noise into its latents in one pass, matched in
+matched to the teacher's output distributions on rows as they are generated; its sampler turns noise into its latents in one pass, matched in
 distribution. A synthetic row: z from the sampler, s independent of z, x from p(x | z, s), y from p(y | z) alone.
 
 What differs from the paper, and why: V^2 is computed in the log domain and divided by D(all, all), so beta has no
@@ -96,6 +96,8 @@ class Config:
     """Rows of a batch that the penalty compares with one another."""
     rate: float = 2e-3
     """Learning rate of VAEs and samplers."""
+    student_rate: float = 5e-3
+    """Learning rate of the student's encoder and decoder, which are small and see the teacher's answers."""
     measured_rows: int = 4000
     """Synthetic rows that every arm is measured on."""
     seed: int = 0
@@ -121,6 +123,7 @@ PRESETS = {
         batch=2048,
         pairs=2048,
         rate=1e-3,
+        student_rate=1e-3,
         measured_rows=29_000,
     ),
 }

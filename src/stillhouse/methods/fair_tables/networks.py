@@ -77,8 +77,13 @@ class FairVAE(nn.Module):
 
 
 def sample_posterior(mu: Tensor, logvar: Tensor) -> Tensor:
-    """z = mu + eps sqrt(v)."""
-    return mu + torch.randn_like(mu) * (0.5 * logvar).exp()
+    """z = mu + eps sqrt(v), eps by torch's global generator."""
+    return at_noise(mu, logvar, torch.randn_like(mu))
+
+
+def at_noise(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
+    """z = mu + eps sqrt(v) for some eps."""
+    return mu + eps * (0.5 * logvar).exp()
 
 
 class Standardised(nn.Module):

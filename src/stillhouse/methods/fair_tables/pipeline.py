@@ -104,7 +104,7 @@ def distil(config: Config, task: Task, teacher: FairVAE, run: Run) -> tuple[Stud
         task.syntax,
         task.train,
         student_loss(config, task),
-        _plan(config, config.student_updates),
+        Plan(config.student_updates, config.batch, config.student_rate),
         run,
         "student",
     )

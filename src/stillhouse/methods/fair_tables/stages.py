@@ -29,6 +29,7 @@ from stillhouse.methods.fair_tables.networks import (
     FlowSampler,
     NoiseSampler,
     Syntax,
+    at_noise,
     mlp,
     sample_posterior,
 )
@@ -149,7 +150,8 @@ def distil_student(
 ) -> Fitted:
     """The student's encoder is matched to the teacher's in latent space, its decoder to the teacher's distributions.
 
-    The decoder reads detached student latents, so that the representation answers to the three losses alone.
+    Both read the same noise, so that the student's z stands for the teacher's; the decoder reads detached student
+    latents, so that the representation answers to the three losses alone.
     """
     optimizer = torch.optim.Adam(student.parameters(), lr=plan.rate)
 
@@ -158,25 +160,38 @@ def distil_student(
         rows = data.batch(plan.batch)
         with torch.no_grad():
             mu_t, logvar_t = teacher.encode(rows.x, rows.s, rows.y)
-            output_t, logits_t = teacher.decode(sample_posterior(mu_t, logvar_t), rows.s)
         mu, logvar = student.encode(rows.x, rows.s, rows.y)
         quality, utility = quality_loss(mu_t, mu), utility_loss(mu_t, logvar_t, mu, logvar)
         unfair = loss.penalty(mu, logvar, rows.s)
-        output, logits = student.decode(sample_posterior(mu, logvar).detach(), rows.s)
-        decoder = decoder_loss(syntax, output_t, logits_t, output, logits, rows)
+        noise = torch.randn_like(mu_t)
+        z_t, z = at_noise(mu_t, logvar_t, noise), at_noise(mu, logvar, noise).detach()
+        made = as_generated(student, teacher, syntax, z, z_t, rows.s)
+        output, logits = student.decode(z, rows.s)
+        own = (syntax.nats(output, rows.x) + label_nats(logits, rows.y)).mean()
+        decoder = 0.5 * (made + own)
         descend(optimizer, loss.quality * quality + loss.utility * utility + unfair + decoder)
-        return {"quality": quality, "utility": utility, "penalty": unfair, "decoder": decoder}
+        return {"quality": quality, "utility": utility, "penalty": unfair, "as_generated": made, "own": own}
 
     return fit(step, {"model": student, "optimizer": optimizer}, plan.updates, run, stage=stage)
 
 
-def decoder_loss(
-    syntax: Syntax, output_t: Tensor, logits_t: Tensor, output: Tensor, logits: Tensor, rows: Data
+def as_generated(
+    student: FairVAE, teacher: FairVAE, syntax: Syntax, z: Tensor, z_t: Tensor, s: Int[Tensor, " n"]
 ) -> Float[Tensor, ""]:
-    """Half the teacher's decoded distributions, half the rows themselves: KL(p_T || p_S) and -log p_S(x, y | z)."""
-    teacher = syntax.divergence(output_t, output) + label_divergence(logits_t, logits)
-    own = syntax.nats(output, rows.x) + label_nats(logits, rows.y)
-    return 0.5 * (teacher + own).mean()
+    """Mean KL(p_T(x, y | z_T, s') || p_S(x, y | z_S, s')) with s' independent of z, as rows are generated.
+
+    Encoded rows show the student z and s only as they occur together. Where they depend on each other, a student that
+    learns from these pairs alone never sees the others, and what it makes of them carries the group into the rows.
+
+    Args:
+        z, z_t: latents of the same rows under student and teacher, shape (n, latent).
+        s: the rows' groups; s' is a random order of them.
+    """
+    drawn = s[torch.randperm(len(s))]
+    with torch.no_grad():
+        output_t, logits_t = teacher.decode(z_t, drawn)
+    output, logits = student.decode(z, drawn)
+    return (syntax.divergence(output_t, output) + label_divergence(logits_t, logits)).mean()
 
 
 def train_by_loss(
