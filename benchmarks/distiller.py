@@ -190,11 +190,10 @@ def with_and_without(data: str, width: int, examples: int, seed: int) -> dict[st
         task = open_task(config, run)
         recipe = Recipe(200, config.batch, config.rate, checks=4)
         plain = Pipeline(prediction="ce", hard_weight=0.2)
-        scores = {
+        return {
             name: train_pipeline(task, replace(plain, augmentation=edits), recipe, run, name, seed).report
             for name, edits in (("without", ()), ("with", AUGMENTED))
         }
-    return scores
 
 
 def cached_against_not() -> dict[str, float]:
