@@ -48,14 +48,14 @@ SCRATCH: dict[str, Any] = {
     "scratch_layers": 4,
     "scratch_width": 128,
     "scratch_pieces": 4000,
-    "scratch_updates": 150,
+    "scratch_updates": 120,
     "teacher_updates": 150,
     "teacher_rate": 1e-3,
     "layers": 2,
     "embedding": 64,
-    "batch": 64,
+    "batch": 32,
     "rate": 2e-3,
-    "trial_updates": 60,
+    "trial_updates": 40,
 }
 """A teacher small enough that a hundred trials take minutes: 4 layers of 128, pre-trained on the task's own texts."""
 STUDIES: dict[str, dict[str, Any]] = {
@@ -64,18 +64,18 @@ STUDIES: dict[str, dict[str, Any]] = {
     "docstrings": {"max_tokens": 48},
     "sst2": {"max_tokens": 48},
     "sick": {"max_tokens": 64},
-    "banking77": {"max_tokens": 48, "examples": 1500},
+    "banking77": {"max_tokens": 48, "examples": 1000},
     "mrpc": {"max_tokens": 64},
     "rte": {"max_tokens": 64},
 }
-TRIALS = 32
+TRIALS = 24
 MINILM = {"trec": {"max_tokens": 32, "teacher_updates": 436}, "sst2": {"max_tokens": 48, "examples": 5000, "teacher_updates": 400}}  # fmt: skip
 """Data -> options of the runs with the pre-trained teacher."""
 STUDENTS: dict[str, dict[str, Any]] = {
     "2 layers": {"layers": 2},
     "3 layers": {"layers": 3},
 }
-SIZES = (250, 1000, 4000)
+SIZES = (250, 1000)
 AUGMENTED = ("delete", "swap")
 
 
@@ -157,7 +157,7 @@ class Protocol:
 
 def whole_study(data: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """A search of TRIALS balanced trials, begun or gone on with; what AutoDistiller keeps of it."""
-    chosen = {"examples": 1000, **SCRATCH, **options}
+    chosen = {"examples": 600, **SCRATCH, **options}
     run = begun_or_resumed(f"study-{data}", data=data, trials=TRIALS, search="balanced", compare="none", updates=chosen["trial_updates"], **chosen)  # fmt: skip
     study = read_json(run.folder / "arms" / "study.json")
     return {**study, "importances": read_json(run.folder / "arms" / "importances.json")["rows"]}
@@ -273,7 +273,7 @@ def main() -> None:
 
 def seconds_of(options: Options) -> float:
     """From one core that has nothing else to do."""
-    each = {"bound": 60.0 * options.seeds, "studies": 240.0 * len(options.sets), "augmentation": 120.0 * options.seeds, "cache": 40.0, "student": 1400.0 * options.seeds}  # fmt: skip
+    each = {"bound": 60.0 * options.seeds, "studies": 80.0 * len(options.sets), "augmentation": 120.0 * options.seeds, "cache": 40.0, "student": 1400.0 * options.seeds}  # fmt: skip
     return sum(each.get(part, 0.0) for part in options.parts)
 
 
