@@ -183,14 +183,22 @@ def _in_processes(config: Config, run: Run) -> None:
     try:
         for worker in workers:
             worker.join()
-    except BaseException:
+    except KeyboardInterrupt:
+        for worker in workers:  # they got the signal too, and stop after the update that they are in
+            worker.join(timeout=30)
+        raise _stopped(run) from None
+    finally:
         for worker in workers:
-            worker.terminate()
-        raise
+            if worker.is_alive():
+                worker.terminate()
     codes = {worker.exitcode for worker in workers}
     if 130 in codes:
-        raise Interrupted(f"stopped in the search; go on with: stillhouse resume {run.folder}")
+        raise _stopped(run)
     require(codes == {0}, "a worker of the search ended with an error", "see parts/worker-*/log.txt, and resume")
+
+
+def _stopped(run: Run) -> Interrupted:
+    return Interrupted(f"stopped in the search; go on with: stillhouse resume {run.folder}")
 
 
 def _worker(folder: Path, number: int, workers: int) -> None:
