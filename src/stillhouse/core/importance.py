@@ -126,6 +126,8 @@ def analysis_of_variance(levels: np.ndarray, values: np.ndarray, groups: Sequenc
         values: [trials].
         groups: factors of each group; (0, 1) is both with their interaction.
     """
+    if np.ptp(values) == 0:
+        return [0.0] * len(groups)
     centred = values - values.mean()
     total = float((centred**2).sum())
     sums, freedoms = [], []
@@ -138,7 +140,7 @@ def analysis_of_variance(levels: np.ndarray, values: np.ndarray, groups: Sequenc
         freedoms.append(len(counts) - 1)
     left = max(1, len(values) - 1 - sum(freedoms))
     noise = max(0.0, total - sum(sums)) / left
-    return [(s - f * noise) / (total + noise) if total > 0 else 0.0 for s, f in zip(sums, freedoms, strict=True)]
+    return [(s - f * noise) / (total + noise) for s, f in zip(sums, freedoms, strict=True)]
 
 
 def main_effects(factors: Sequence[Factor], levels: np.ndarray, values: np.ndarray) -> dict[str, list[tuple[str, float, int]]]:  # fmt: skip

@@ -44,7 +44,7 @@ def inherit(student: PreTrainedModel, teacher: PreTrainedModel, teacher_ids: np.
     sources = encoder_layers(teacher)
     for j, layer in enumerate(encoder_layers(student), start=1):
         _copy_layer(layer, sources[(j if layers == "first" else (j * theirs.layers) // ours.layers) - 1])
-    _copy_embeddings(student, teacher, torch.from_numpy(teacher_ids))
+    _copy_embeddings(student, teacher, torch.from_numpy(teacher_ids).to(teacher.device))
 
 
 def _copy_layer(into: Any, source: Any) -> None:
@@ -68,7 +68,7 @@ def _copy_embeddings(student: Any, teacher: Any, teacher_ids: Tensor) -> None:
     rank, width = ours.word_embeddings.embedding_dim, words.shape[1]
     projection = getattr(student.base_model, "embeddings_project", None)
     if projection is None:
-        basis, scale = torch.eye(width), 1.0
+        basis, scale = torch.eye(width, device=words.device), 1.0
         ours.LayerNorm.load_state_dict(theirs.LayerNorm.state_dict())
     else:
         # the principal directions of the vectors whose mean over a row the layer norm takes out anyway

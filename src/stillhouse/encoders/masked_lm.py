@@ -48,24 +48,26 @@ def mask_tokens(
     ids: Int[Tensor, "batch tokens"], maskable: Tensor, mask_id: int, pieces: int
 ) -> tuple[Int[Tensor, "batch tokens"], Tensor]:
     """BERT's corruption; ids as shown, and which places are to be guessed (at least one of the batch)."""
-    chosen = maskable & (torch.rand(ids.shape) < MASKED_SHARE)
+    # drawn on the CPU: the same on every device
+    draws = torch.rand(2, *ids.shape).to(ids.device)
+    chosen = maskable & (draws[0] < MASKED_SHARE)
     if not bool(chosen.any()):
         chosen = maskable
-    dice = torch.rand(ids.shape)
+    dice = draws[1]
     shown = torch.where(chosen & (dice < SHOWN_AS_MASK), mask_id, ids)
     other = chosen & (dice >= SHOWN_AS_MASK) & (dice < SHOWN_AS_MASK + SHOWN_AS_RANDOM)
-    return torch.where(other, torch.randint(pieces, ids.shape), shown), chosen
+    return torch.where(other, torch.randint(pieces, ids.shape).to(ids.device), shown), chosen
 
 
 def pretrain(lm: MaskedLM, items: Items, special: Sequence[int], mask_id: int, recipe: Recipe, run: Run, stage: str, seed: int) -> Fitted:  # fmt: skip
     """Train encoder and head to guess masked tokens of these texts."""
     optimizer = make_optimizer(lm, recipe.rate, recipe.weight_decay)
     schedule = Schedule(items.lengths, recipe.batch, derive_seed(stage, seed))
-    not_special = ~torch.isin(torch.arange(lm.bias.numel()), torch.tensor(list(special)))
+    not_special = ~torch.isin(torch.arange(lm.bias.numel()), torch.tensor(list(special))).to(lm.bias.device)
 
     def step(update: int) -> dict[str, Tensor]:
         lm.train()
-        batch = assemble(items, schedule[update], lm.model.config.pad_token_id)
+        batch = assemble(items, schedule[update], lm.model.config.pad_token_id).to(lm.bias.device)
         shown, chosen = mask_tokens(batch.first, batch.mask & not_special[batch.first], mask_id, lm.bias.numel())
         states = lm(batch._replace(first=shown, second=shown))
         loss = functional.cross_entropy(lm.scores(states[chosen]), batch.first[chosen])
@@ -120,7 +122,8 @@ def _refilled(
     if not bool(chosen.any()):
         return batch.first
     shown = torch.where(chosen, mask_id, batch.first)
-    scores = lm.scores(lm(batch._replace(first=shown, second=shown))[chosen])
+    states = lm(batch._replace(first=shown, second=shown)).cpu()[chosen]
+    scores = lm.scores(states.to(lm.bias.device)).cpu()
     scores[:, special] = -torch.inf
     shares, order = scores.softmax(-1).sort(dim=-1, descending=True)
     shares[shares.cumsum(-1) - shares > top_p] = 0

@@ -55,6 +55,10 @@ class Batch(NamedTuple):
     """Real tokens; of mixed texts, those of either."""
     types: Int[Tensor, "batch tokens"]
 
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        return Batch(*(part.to(device) for part in self))
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -180,7 +184,8 @@ def most_tokens(config: Any) -> int:
 
 
 def forward(model: PreTrainedModel, batch: Batch, *, attention: bool = False) -> Outputs:
-    """Run a batch; mixed texts have e = lambda e_first + (1 - lambda) e_second as word vectors."""
+    """Run a batch on the model's device; mixed texts have e = lambda e_first + (1 - lambda) e_second as word vectors."""
+    batch = batch.to(model.device)
     given: dict[str, Tensor] = {}
     if bool((batch.share < 1).any()):
         words = model.get_input_embeddings()
@@ -231,6 +236,17 @@ def projections(
         for handle in handles:
             handle.remove()
     return {i: (kept[i, "query"], kept[i, "key"], kept[i, "value"]) for i in layers}
+
+
+def best_device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def to_best_device(model: PreTrainedModel) -> PreTrainedModel:
+    """The model, moved to a GPU where there is one."""
+    nn.Module.to(model, best_device())
+    return model
 
 
 def parameters(model: nn.Module) -> int:

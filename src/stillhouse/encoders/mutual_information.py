@@ -23,7 +23,11 @@ def leave_one_out_baseline(scores: Scores) -> Scores:
     """m_ij = log( 1 / (K - 1) sum_{k != j} exp s_ik )."""
     k = scores.shape[0]
     # [i, j, k] without k = j
-    without = scores[:, None, :].expand(k, k, k).masked_fill(torch.eye(k, dtype=torch.bool)[None], -math.inf)
+    without = (
+        scores[:, None, :]
+        .expand(k, k, k)
+        .masked_fill(torch.eye(k, dtype=torch.bool, device=scores.device)[None], -math.inf)
+    )
     return without.logsumexp(-1) - math.log(k - 1)
 
 
@@ -52,7 +56,7 @@ def interpolated_bound(scores: Scores, log_baseline: Float[Tensor, " batch"], al
     else:
         m = leave_one_out_baseline(scores)
         baseline = m if alpha == 1 else torch.logaddexp(math.log(alpha) + m, math.log1p(-alpha) + own)
-    apart = ~torch.eye(k, dtype=torch.bool)
+    apart = ~torch.eye(k, dtype=torch.bool, device=scores.device)
     joint = (scores.diagonal()[:, None] - baseline)[apart].mean()
     exponents = (scores - baseline.diagonal()[:, None])[apart].clamp_max(MOST_EXPONENT)
     return 1 + joint - exponents.exp().mean()
@@ -65,7 +69,7 @@ def tuba_bound(scores: Scores, log_baseline: Float[Tensor, " batch"]) -> Float[T
 
 def nwj_bound(scores: Scores) -> Float[Tensor, ""]:
     """I_NWJ: TUBA with the constant baseline b = 1 (a baseline of e)."""
-    return tuba_bound(scores, torch.ones(len(scores), dtype=scores.dtype))
+    return tuba_bound(scores, scores.new_ones(len(scores)))
 
 
 def infonce_bound(scores: Scores) -> Float[Tensor, ""]:

@@ -41,6 +41,15 @@ class TeacherBatch:
     hidden: dict[int, Float[Tensor, "batch tokens width"]]
     attention: dict[int, Float[Tensor, "batch heads tokens tokens"]]
 
+    def to(self, device: torch.device) -> TeacherBatch:
+        """The same outputs on a device."""
+        return TeacherBatch(
+            self.logits.to(device),
+            None if self.first_tokens is None else self.first_tokens.to(device),
+            {i: states.to(device) for i, states in self.hidden.items()},
+            {i: shares.to(device) for i, shares in self.attention.items()},
+        )
+
 
 class Part:
     """The kept outputs of one set of items, read from disk as they are needed."""
@@ -150,9 +159,9 @@ def _compute(teacher: PreTrainedModel, items: Items, wanted: Wanted, batch: int,
     }
     for index in ordered_batches(lengths, batch):
         out = forward(teacher, assemble(items, index, config.pad_token_id), attention=bool(attention))
-        logits[index] = out.logits.numpy()
+        logits[index] = out.logits.cpu().numpy()
         if first is not None:
-            first[index] = torch.stack([h[:, 0] for h in out.hidden], dim=1).numpy()
+            first[index] = torch.stack([h[:, 0] for h in out.hidden], dim=1).cpu().numpy()
         _store(hidden, attention, out, index, lengths, offsets, squares)
     np.save(folder / "logits.npy", logits)
     write_json(folder / "about.json", {"items": n, "wanted": repr(wanted), "model": config.model_type})
@@ -168,11 +177,11 @@ def _store(
     squares: np.ndarray,
 ) -> None:
     for i, flat in hidden.items():
-        states = out.hidden[i].numpy()
+        states = out.hidden[i].cpu().numpy()
         for row, item in enumerate(index):
             flat[offsets[item] : offsets[item + 1]] = states[row, : lengths[item]]
     for i, flat in attention.items():
-        shares = out.attention[i].numpy()
+        shares = out.attention[i].cpu().numpy()
         for row, item in enumerate(index):
             size = lengths[item]
             block = shares[row, :, :size, :size].transpose(1, 2, 0)

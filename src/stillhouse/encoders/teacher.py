@@ -26,6 +26,7 @@ from stillhouse.encoders.models import (
     minilm_folder,
     most_tokens,
     new_student,
+    to_best_device,
 )
 from stillhouse.encoders.tokens import encode, fingerprint, load_tokenizer, train_wordpiece
 from stillhouse.encoders.training import Recipe, finetune
@@ -112,6 +113,7 @@ def open_teacher(folder: Path, data: TextData, max_tokens: int) -> Teacher:
         f"the teacher in {folder} has the classes {', '.join(names[:6])}, {data.name} has {', '.join(data.class_names[:6])}",
         "use a teacher of these classes, or an encoder without a head to fine-tune",
     )
+    to_best_device(model)
     _reorder(model, [names.index(name) for name in data.class_names], data.class_names)
     model.requires_grad_(False).eval()
     made = read_json(folder / "training.json") if (folder / "training.json").exists() else {}
@@ -139,6 +141,7 @@ def _trained(
         return folder
     run.log("the teacher is fine-tuned once and kept in the cache")
     model, tokenizer = start()
+    to_best_device(model)
     train, select = (_items(tokenizer, texts, plan.max_tokens) for texts in (data.train, data.select))
     recipe = Recipe(plan.updates, BATCH, plan.rate, checks=min(4, plan.updates))
     best, fitted = finetune(model, train, select, recipe, data.metric, run, "teacher", plan.seed)

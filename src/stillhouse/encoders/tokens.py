@@ -192,13 +192,24 @@ def _renumber(processor: dict[str, Any] | None, new_id: dict[int, int]) -> None:
 
 
 def train_wordpiece(texts: Iterable[str], pieces: int, max_tokens: int) -> PreTrainedTokenizerFast:
-    """A WordPiece tokenizer of these (training) texts alone."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk_token"]))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    """A WordPiece tokenizer of these (training) texts alone; the same texts give the same pieces and ids."""
+    words = list(texts)
     special = [SPECIAL[name] for name in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")]
-    trainer = trainers.WordPieceTrainer(vocab_size=pieces, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
+    draft = _wordpiece(models.WordPiece(unk_token=SPECIAL["unk_token"]))
+    # the trainer numbers "##a", "##b", ... in an order that changes from run to run, unless it is told them
+    normalize, split = draft.normalizer.normalize_str, draft.pre_tokenizer.pre_tokenize_str
+    letters = sorted({letter for text in words for word, _ in split(normalize(text)) for letter in word})
+    told = [*special, *letters, *(f"##{letter}" for letter in letters)]
+    draft.train_from_iterator(words, trainers.WordPieceTrainer(vocab_size=pieces, special_tokens=told, show_progress=False))  # fmt: skip
+    tokenizer = _wordpiece(models.WordPiece(vocab=draft.get_vocab(), unk_token=SPECIAL["unk_token"]))
+    tokenizer.add_special_tokens(special)
     cls, sep = (cast(int, tokenizer.token_to_id(SPECIAL[name])) for name in ("cls_token", "sep_token"))
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", sep), ("[CLS]", cls))
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_tokens, **SPECIAL)
+
+
+def _wordpiece(model: models.WordPiece) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer

@@ -95,7 +95,7 @@ def predict(model: PreTrainedModel, items: Items, batch: int = 64) -> np.ndarray
     model.eval()
     logits = np.zeros((len(items), int(model.config.num_labels or 0)), np.float32)
     for index in ordered_batches(items.lengths, batch):
-        logits[index] = forward(model, assemble(items, index, model.config.pad_token_id)).logits.numpy()
+        logits[index] = forward(model, assemble(items, index, model.config.pad_token_id)).logits.cpu().numpy()
     model.train(was_training)
     return logits
 
@@ -124,7 +124,7 @@ def finetune(
         model.train()
         index = schedule[update]
         out = forward(model, assemble(train, index, model.config.pad_token_id))
-        loss = hard_label_loss(out.logits, torch.from_numpy(train.labels[index]))
+        loss = hard_label_loss(out.logits, torch.from_numpy(train.labels[index]).to(out.logits.device))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -177,7 +177,7 @@ def latencies(model: PreTrainedModel, items: Items, texts: int = 256) -> dict[st
             for _ in range(3):
                 started = time.perf_counter()
                 for part in parts:
-                    forward(model, part)
+                    forward(model, part).logits.cpu()  # waits for the device
                 taken.append((time.perf_counter() - started) / len(index))
         found[f"batch {batch}"] = min(taken)
     return found

@@ -151,8 +151,8 @@ class Config:
         require(min(self.updates, self.trial_updates, self.layers, self.workers) >= 1, "updates, trial_updates, layers or workers below 1", "give one or more")  # fmt: skip
         require(self.max_tokens >= 4, f"max_tokens is {self.max_tokens}", "give 4 or more")
         require(
-            self.intermediate not in LEARNED_CRITIC or self.batch >= SMALLEST_BATCH,
-            f"a batch of {self.batch} is too small for {self.intermediate}, whose bound is at most log(batch)",
+            not (self.intermediate in LEARNED_CRITIC or self.trials) or self.batch >= SMALLEST_BATCH,
+            f"a batch of {self.batch} is too small for mi, nce, nwj and tuba, whose bounds are at most log(batch)",
             f"use --batch {SMALLEST_BATCH} or more (64 is better)",
         )
         require("synonyms" not in self.augmentation or bool(self.thesaurus), "synonyms need a thesaurus", "name one with --thesaurus")  # fmt: skip

@@ -93,16 +93,16 @@ class Guide(nn.Module):
         if self.pipeline.mapping != "emd":
             return stacked.mean()
         matrix = stacked.view(len(self.student_weights), len(self.teacher_weights))
-        flow = torch.from_numpy(self._flow(matrix.detach().double().numpy())).to(matrix.dtype)
+        flow = torch.from_numpy(self._flow(matrix.detach().double().cpu().numpy())).to(matrix)
         if learn_student:
             return (flow * matrix).sum()
         return stacked.mean()  # critics of pairs that no flow goes through have to learn too
 
     def _flow(self, costs: np.ndarray) -> np.ndarray:
-        students, teachers = self.student_weights.numpy(), self.teacher_weights.numpy()
+        students, teachers = self.student_weights.cpu().numpy(), self.teacher_weights.cpu().numpy()
         flow = transport(costs, students, teachers)
         for axis, buffer in ((0, self.student_weights), (1, self.teacher_weights)):
-            new = torch.from_numpy(reweighted(flow, costs, buffer.numpy(), axis, EMD_TEMPERATURE))
+            new = torch.from_numpy(reweighted(flow, costs, buffer.cpu().numpy(), axis, EMD_TEMPERATURE)).to(buffer)
             buffer.mul_(EMD_MEMORY).add_(new, alpha=1 - EMD_MEMORY)
         return flow
 

@@ -60,7 +60,7 @@ def mean_states(model: PreTrainedModel, items: Items) -> np.ndarray:
     for index in ordered_batches(items.lengths, 64):
         batch = assemble(items, index, model.config.pad_token_id)
         mask = batch.mask[..., None]
-        found[index] = ((forward(model, batch).hidden[-1] * mask).sum(1) / mask.sum(1)).numpy()
+        found[index] = ((forward(model, batch).hidden[-1].cpu() * mask).sum(1) / mask.sum(1)).numpy()
     return found
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -15,7 +17,7 @@ from stillhouse.core.training import Fitted, Stateful, fit
 from stillhouse.encoders.batches import Items, Schedule, assemble
 from stillhouse.encoders.losses import ATTENTION, PREDICTION, hard_label_loss
 from stillhouse.encoders.models import Shape, forward, shape_of
-from stillhouse.encoders.outputs import TeacherOutputs
+from stillhouse.encoders.outputs import TeacherBatch
 from stillhouse.encoders.training import Best, Recipe, check, make_optimizer, set_rate
 from stillhouse.methods.distiller.config import LEARNED_CRITIC, Pipeline
 from stillhouse.methods.distiller.guide import Balance, Guide
@@ -24,14 +26,20 @@ CRITICS_ALONE = 0.15
 """Share of the updates in which the critics learn before the student listens to them."""
 
 
+class Told(Protocol):
+    """Gives the teacher's outputs on items."""
+
+    def batch(self, index: np.ndarray) -> TeacherBatch: ...
+
+
 @dataclass(frozen=True)
 class Distillation:
     """What a student is trained on and how."""
 
     pipeline: Pipeline
     items: Items
-    told: TeacherOutputs
-    """The teacher's outputs on `items`, or anything with its `batch`."""
+    told: Told | None
+    """The teacher's outputs on `items`; None where nothing of it is read."""
     select: Items
     metric: str
     teacher_shape: Shape
@@ -57,7 +65,8 @@ def distil_student(
     update and the score of every look at the select split.
     """
     pipeline, recipe = work.pipeline, work.recipe
-    guide = Guide(pipeline, shape_of(student.config), work.teacher_shape)
+    device = student.device
+    guide = Guide(pipeline, shape_of(student.config), work.teacher_shape).to(device)
     # projections learn with the student
     learners = nn.ModuleDict({"student": student, "projections": guide.projections})
     optimizer = make_optimizer(learners, recipe.rate, recipe.weight_decay)
@@ -69,15 +78,15 @@ def distil_student(
 
     def losses(update: int) -> tuple[Tensor, Tensor | None, bool]:
         index = schedule[update]
-        batch = assemble(work.items, index, student.config.pad_token_id)
+        batch = assemble(work.items, index, student.config.pad_token_id).to(device)
         out = forward(student, batch, attention=pipeline.intermediate in ATTENTION)
         prediction = out.logits.new_zeros(())
         if pipeline.hard_weight > 0:
-            labels = torch.from_numpy(work.items.labels[index])
+            labels = torch.from_numpy(work.items.labels[index]).to(device)
             prediction = prediction + pipeline.hard_weight * hard_label_loss(out.logits, labels)
-        if pipeline.hard_weight == 1 and not guide.pairs:
+        if work.told is None:
             return prediction, None, True
-        told = work.told.batch(index)
+        told = work.told.batch(index).to(device)
         if pipeline.hard_weight < 1:
             soft = PREDICTION[pipeline.prediction](out.logits, told.logits, work.temperature)
             prediction = prediction + (1 - pipeline.hard_weight) * soft

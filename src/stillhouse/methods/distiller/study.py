@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import optuna
 import torch
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -99,7 +102,9 @@ def open_study(file: Path, config: Config, worker: int = 0) -> optuna.Study:
     sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed=seed)
     pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     if config.search == "tpe":
-        sampler = optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, n_startup_trials=12, seed=seed, warn_independent_sampling=False)  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # of group, which the conditional mapping needs
+            sampler = TPESampler(multivariate=True, group=True, constant_liar=True, n_startup_trials=12, seed=seed)
         pruner = optuna.pruners.MedianPruner(n_startup_trials=8)
     try:
         storage = JournalStorage(JournalFileBackend(str(file)))
@@ -178,14 +183,22 @@ def _in_processes(config: Config, run: Run) -> None:
     try:
         for worker in workers:
             worker.join()
-    except BaseException:
+    except KeyboardInterrupt:
+        for worker in workers:  # they got the signal too, and stop after the update that they are in
+            worker.join(timeout=30)
+        raise _stopped(run) from None
+    finally:
         for worker in workers:
-            worker.terminate()
-        raise
+            if worker.is_alive():
+                worker.terminate()
     codes = {worker.exitcode for worker in workers}
     if 130 in codes:
-        raise Interrupted(f"stopped in the search; go on with: stillhouse resume {run.folder}")
+        raise _stopped(run)
     require(codes == {0}, "a worker of the search ended with an error", "see parts/worker-*/log.txt, and resume")
+
+
+def _stopped(run: Run) -> Interrupted:
+    return Interrupted(f"stopped in the search; go on with: stillhouse resume {run.folder}")
 
 
 def _worker(folder: Path, number: int, workers: int) -> None:

@@ -22,11 +22,13 @@ from stillhouse.encoders.inherit import inherit
 from stillhouse.encoders.masked_lm import MaskedLM, pretrain, refill
 from stillhouse.encoders.models import (
     Shape,
+    best_device,
     load_classifier,
     load_config,
     minilm_folder,
     new_student,
     shape_of,
+    to_best_device,
     weights_hash,
 )
 from stillhouse.encoders.outputs import Wanted, teacher_outputs
@@ -76,12 +78,12 @@ class Task:
         seed_everything(seed, "student weights")
         config, names = self.config, self.data.class_names
         if config.student:
-            return load_classifier(Path(config.student), names)
+            return to_best_device(load_classifier(Path(config.student), names))
         pad = int(self.vocabulary.tokenizer.pad_token_id)
         student = new_student(self.shape, len(self.vocabulary), config.max_tokens, names, pad)
         if config.init != "random":
             inherit(student, self.teacher.model, self.vocabulary.teacher_ids, config.init)
-        return student
+        return to_best_device(student)
 
     def teacher_items(self, texts: Texts) -> Items:
         """Texts in the teacher's own ids."""
@@ -177,7 +179,7 @@ def _models(task: Task, operations: Sequence[str]) -> dict[str, Callable[[Sequen
 def language_model(task: Task) -> MaskedLM:
     """A masked language model of the training texts, in the student's vocabulary and of its shape, kept in the cache."""
     seed = task.config.seed
-    lm = MaskedLM(task.fresh_student(derive_seed("language model", seed)))
+    lm = MaskedLM(task.fresh_student(derive_seed("language model", seed))).to(best_device())
     recipe = Recipe(REFILL_UPDATES, 32, 5e-4)
     tokenizer = task.vocabulary.tokenizer
 
@@ -207,7 +209,9 @@ def distillation(task: Task, pipeline: Pipeline, recipe: Recipe, kept: Wanted | 
     config = task.config
     parts = training_parts(task, pipeline)
     read = wanted(pipeline, task.shape, task.teacher_shape)
-    told = teacher_outputs(task.teacher.model, parts, task.vocabulary.teacher_ids, read, kept)
+    told = None
+    if pipeline.hard_weight < 1 or read != Wanted():
+        told = teacher_outputs(task.teacher.model, parts, task.vocabulary.teacher_ids, read, kept)
     return Distillation(
         pipeline, join_items(parts), told, task.select, task.data.metric, task.teacher_shape, recipe,
         config.temperature, config.intermediate_weight, config.balance == "gradient", config.critic_rate,
