@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import gzip
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from diswot_teacher import fashion, fashion_teacher
+from stillhouse.core.cache import cached_folder
 from stillhouse.core.data import PublicFile, find_public_file
 from stillhouse.core.seeding import generator
-from stillhouse.methods.diswot.initialise import initialise
-from stillhouse.methods.diswot.scoring import SCORES, Judge, Setting, look, make_judge, mean_and_spread, places_in
-from stillhouse.methods.diswot.scoring import _value as value_of
+from stillhouse.methods.diswot.initialise import Scheme, initialise
+from stillhouse.methods.diswot.scoring import (
+    SCORES,
+    Sight,
+    TeacherState,
+    look,
+    mean_and_spread,
+    places_in,
+    value_of,
+    without_information,
+)
 from stillhouse.vision.cells import CellNetwork, cell_of, live_cost, live_edges
 from stillhouse.vision.classes import Batch, class_batch, class_splits
 from stillhouse.vision.images import load_images
 from stillhouse.vision.resnets import CifarResNet, released_resnet
 
-STATES = ("random", "permuted", "noise", "trained")
+MOST_DRAWS = 5
+CONTROLS: tuple[TeacherState, ...] = ("permuted", "noise")
+EQUAL_WIDTHS = ("channel_relation", "semantic", "semantic_exact", "diswot")
 PAIRED = ("relation", "channel_relation", "semantic", "semantic_exact", "diswot", "class_gram", "cam_relation")
 TRAINED = (*PAIRED[:3], "cam_relation", "teacher_regression", "logit_alignment")
 KD = ("kd", "rkd", "cc", "attention", "nst", "pkt")
 ALONE = ("sample_uniformity", "channel_uniformity", "vanished", "nwot", "synflow", "grad_norm", "snip")
 COSTS = ("parameters", "macs", "live_macs")
 SLOW = ("fisher", "grasp", "jacob_cov", "zen")
-"""Of one draw only."""
+"""On every fourth image of one draw."""
 S1_FILE = PublicFile(
     "diswot_s1/s1_ground_truth.csv", "lliai/DisWOT-CVPR2023 on GitHub, exps/s1-gt-cls.txt and s1-gt-kd.txt joined"
 )
@@ -75,7 +90,7 @@ LEVELS = (18, 20, 28)
 """Live costs at which further cells are drawn, so that pairs of equal cost are many."""
 
 
-def cells(count: int = 200, at_level: int = 40) -> list[Known]:
+def cells(count: int = 120, at_level: int = 20) -> list[Known]:
     """Uniformly drawn connected cells, then some at each of a few live costs."""
     rng = random.Random(20)
     table = all_cells()
@@ -90,48 +105,81 @@ def cells(count: int = 200, at_level: int = 40) -> list[Known]:
 
 
 @cache
-def batches(draws: int) -> tuple[Batch, ...]:
-    """Batches of 64 training images of CIFAR-10."""
-    train = class_splits(load_images("cifar10"), most=5000).train
-    return tuple(class_batch(train, 64, seed) for seed in range(draws))
+def batches(draws: int, data: str) -> tuple[Batch, ...]:
+    """Batches of 64 training images as the teacher sees them, kept so that they are read from the whole set once."""
+
+    def make(folder: Path) -> None:
+        train = class_splits(load_images("cifar10"), most=5000).train if data == "cifar" else fashion().train
+        for seed in range(MOST_DRAWS):
+            batch = class_batch(train, 64, seed)
+            save_file({"images": batch.images.contiguous(), "labels": batch.labels}, folder / f"{seed}.safetensors")
+
+    folder = cached_folder("diswot batches", (data, "64 of 5000", str(MOST_DRAWS)), make)
+    return tuple(Batch(**load_file(folder / f"{seed}.safetensors")) for seed in range(draws))
+
+
+def as_students_see(batch: Batch) -> Batch:
+    """The same images, of 32 x 32 averaged to 16 x 16: scores cost a quarter, and the known accuracies stay as they are."""
+    if batch.shape[1] < 32:
+        return batch
+    return Batch(nn.functional.avg_pool2d(batch.images, 2), batch.labels)
+
+
+def teacher_network(data: str) -> nn.Module:
+    """The trained teacher of a set of networks."""
+    return released_resnet("resnet56-cifar10") if data == "cifar" else copy.deepcopy(fashion_teacher())
 
 
 @cache
-def teachers(scheme: str, draws: int) -> dict[str, Judge]:
-    """ResNet-56 in every state, on every draw's batch."""
-    trained = released_resnet("resnet56-cifar10")
-    return {
-        state: make_judge(Setting(("relation",), draws, scheme, teacher=state), batches(draws), trained)  # type: ignore[arg-type]
-        for state in STATES
-    }
+def trained_teacher(draw: int, data: str) -> Sight:
+    """The teacher as it is, on a draw's batch."""
+    network, batch = teacher_network(data), batches(draw + 1, data)[draw]
+    return look(network, batch, places_in(network, batch.shape), training=False)
 
 
-def scored(network: nn.Module, draws: Mapping[str, int]) -> dict[str, list[float]]:
+@cache
+def random_teachers(scheme: Scheme, draw: int, data: str) -> dict[str, Sight]:
+    """The teacher with random weights, and what is left of it without information."""
+    network, batch = teacher_network(data), batches(draw + 1, data)[draw]
+    initialise(network, scheme, generator(0, "teacher", draw))
+    random, rng = look(network, batch, places_in(network, batch.shape)), generator(0, "control", draw)
+    return {"random": random, **{c: without_information(random, c, rng) for c in CONTROLS}}
+
+
+def scored(network: nn.Module, draws: Mapping[Scheme, int], data: str = "cifar") -> dict[str, list[float]]:
     """Every score of a network by "scheme/teacher/name": a value for each draw."""
     found: dict[str, list[float]] = {}
     for scheme, count in draws.items():
-        judges = teachers(scheme, count)
-        for draw in range(count):
-            initialise(network, scheme, generator(0, "student", draw))  # type: ignore[arg-type]
-            batch = batches(count)[draw]
+        for draw, batch in enumerate(map(as_students_see, batches(count, data))):
+            initialise(network, scheme, generator(0, "student", draw))
             sight = look(network, batch, places_in(network, batch.shape))
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(draw)
-                for state, name in wanted(scheme, draw):
-                    value = value_of(name, judges[state or "random"].teachers[draw], sight)
-                    found.setdefault(f"{scheme}/{state or 'none'}/{name}", []).append(value)
+            for state, name in wanted(scheme):
+                teacher = (
+                    trained_teacher(draw, data)
+                    if state == "trained"
+                    else random_teachers(scheme, draw, data)[state or "random"]
+                )
+                if name in EQUAL_WIDTHS and teacher.maps.shape[1] != sight.maps.shape[1]:
+                    continue
+                found.setdefault(f"{scheme}/{state or 'none'}/{name}", []).append(value_of(name, teacher, sight))
+            if scheme == "kaiming" and draw == 0:
+                few = Batch(batch.images[::4], batch.labels[::4])
+                sight = look(network, few, sight.places)
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(0)
+                    for name in (*COSTS, *SLOW):
+                        found[f"{scheme}/none/{name}"] = [value_of(name, sight, sight)]
     return found
 
 
-def wanted(scheme: str, draw: int) -> Iterator[tuple[str, str]]:
+def wanted(scheme: str) -> Iterator[tuple[str, str]]:
     """(state of the teacher or "", score)."""
-    for state in STATES[:3]:
+    for state in ("random", *CONTROLS):
         yield from ((state, name) for name in PAIRED)
-    yield from (("trained", name) for name in TRAINED)
-    yield from (("random", name) for name in KD)
+    if scheme == "kaiming":
+        yield from (("trained", name) for name in TRAINED)
+        yield from (("random", name) for name in KD)
     yield from (("", name) for name in ALONE)
-    if scheme == "kaiming" and draw == 0:
-        yield from (("", name) for name in (*COSTS, *SLOW))
 
 
 def means(rows: Sequence[Mapping[str, list[float]]], key: str, draw: int | None = None) -> list[float]:

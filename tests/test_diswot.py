@@ -1,6 +1,7 @@
 """DisWOT: scores against their definitions, proxies against closed forms, search, distillers, and what a user can get wrong."""
 
 import copy
+import json
 import math
 from dataclasses import replace
 from typing import Literal
@@ -15,7 +16,8 @@ import stillhouse
 from rows import ROWS
 from stillhouse.core.errors import UserError
 from stillhouse.core.seeding import generator
-from stillhouse.methods.diswot import Config, distillers, kd_proxies, proxies, scores
+from stillhouse.methods.diswot import Config, commands, distillers, kd_proxies, proxies, scores
+from stillhouse.methods.diswot.accuracy_table import read_accuracies
 from stillhouse.methods.diswot.distillation import cached_teacher, distillation, online_teacher
 from stillhouse.methods.diswot.distillers import LOSSES, classifier_gradient
 from stillhouse.methods.diswot.initialise import initialise
@@ -485,3 +487,52 @@ def test_search_alone(tmp_path):
     run = stillhouse.run("diswot", out=tmp_path / "run", quiet=True, **{**ROWS["diswot"], "train": False})
     assert [arm.role for arm in run.result.arms] == ["teacher", "student", "floor"]
     assert "front" in run.result.tables[1].title.lower()
+
+
+# accuracy tables
+
+
+def test_tables_of_accuracies_are_read(tmp_path):
+    cells_file, s1_file, own_file = (tmp_path / name for name in ("cells.csv", "s1.csv", "own.csv"))
+    cells_file.write_text(f"arch,cifar10\n{DENSE},93.1\n{CUT},10.0\n")
+    found = read_accuracies(cells_file, load_space("cells"), "cifar10")
+    assert [accuracy for _, accuracy in found] == [93.1, 10.0]
+    assert found[0][0]["edge03"] == "skip_connect" and found[1][0]["edge01"] == "none"
+    s1_file.write_text("depths,distilled_top1\n137,70.5\n")
+    ((description, _),) = read_accuracies(s1_file, load_space("resnets"), "distilled_top1")
+    assert description == {"blocks1": 1, "blocks2": 3, "blocks3": 7, "width": 16}
+    own_file.write_text("depth,width,accuracy\n2,8,0.5\n")
+    assert read_accuracies(own_file, load_space("test_diswot:four"), "accuracy") == [({"depth": 2, "width": 8}, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("depth,accuracy\n", "has no rows"),
+        ("depth,quality\n1,2\n", "has no column 'accuracy'"),
+        ("depth,accuracy\n3,2\n", "row 2 of .* has depth='3'"),
+        ("depth,accuracy\n1,good\n", r"row 2 of .* has no accuracy \('good'\)"),
+        ("colour,accuracy\nred,1\n", "names no option"),
+    ],
+)
+def test_a_table_with_a_fault_names_its_row(text, said, tmp_path):
+    file = tmp_path / "table.csv"
+    file.write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_accuracies(file, load_space("test_diswot:four"), "accuracy")
+    with pytest.raises(UserError, match="cannot be read as a table"):
+        read_accuracies(tmp_path / "none.csv", load_space("test_diswot:four"), "accuracy")
+
+
+def test_rank_and_scores_from_the_command_line(tmp_path, capsys):
+    table = tmp_path / "table.csv"
+    rows = [f"{depth},{width},{depth + width / 10}" for depth in (1, 2) for width in (4, 8)]
+    table.write_text("\n".join(["depth,width,accuracy", *rows]) + "\n")
+    config = Config(**{**ROWS["diswot"], "space": "test_diswot:four", "scores": ("nwot", "parameters")})
+    commands.rank(table, "accuracy", config, json=True)
+    found = {row["score"]: row for row in json.loads(capsys.readouterr().out)}
+    assert found["parameters"]["tau"] == pytest.approx(2 / 3) and "nwot + parameters" in found
+    commands.rank(table, "accuracy", config)
+    assert "4 networks of space test_diswot:four" in capsys.readouterr().out
+    commands.scores(config, networks=1, names=("nwot",))
+    assert "nwot" in capsys.readouterr().out

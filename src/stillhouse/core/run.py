@@ -10,8 +10,10 @@ import json
 import os
 import secrets
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -188,6 +190,16 @@ class Run:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         return lock
+
+
+@contextmanager
+def temporary_run(name: str, seed: int, *, quiet: bool = True) -> Iterator[Run]:
+    """A run in a folder that is gone afterwards, for networks that are trained on the way to something else."""
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Run.create(name, {"seed": seed}, out=Path(scratch) / "run", quiet=quiet) as run,
+    ):
+        yield run
 
 
 def open_part(whole: Path, name: str, *, quiet: bool = False, checkpoint_seconds: float = 30.0) -> Run:

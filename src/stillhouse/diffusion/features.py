@@ -9,7 +9,6 @@ combinations of attributes are learned with one head an attribute.
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from stillhouse.core.cache import cached_folder
 from stillhouse.core.errors import Interrupted, UserError, require
 from stillhouse.core.files import read_json, write_json
-from stillhouse.core.run import Run
+from stillhouse.core.run import temporary_run
 from stillhouse.core.seeding import generator
 from stillhouse.core.training import Stateful, fit
 from stillhouse.vision.augmentation import shifted
@@ -169,11 +168,7 @@ def _train(network: FeatureNetwork, data: ImageData, settings: FeatureSettings, 
         return {"loss": loss.detach()}
 
     state: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "schedule": schedule}
-    options = {"seed": settings.seed}
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        Run.create("features", options, out=Path(scratch) / "run", quiet=quiet) as run,
-    ):
+    with temporary_run("features", settings.seed, quiet=quiet) as run:
         try:
             fit(step, state, settings.updates, run, stage="features", agree=bool)
         except Interrupted:

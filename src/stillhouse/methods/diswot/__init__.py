@@ -125,7 +125,7 @@ class Setup:
 def distill(config: Config, run: Run) -> Result:
     """Search under the bounds, distil the student that was found, and compare it with other ways to get one."""
     splits = class_splits(load_images(config.data, size=config.size or None), most=config.images)
-    setup = Setup(config, splits, *_teacher(config, splits, run))
+    setup = Setup(config, splits, teacher_of(config, splits, run), run)
     found = search(
         plan_of(config),
         batches_of(config, splits.train),
@@ -180,17 +180,17 @@ def recipe_of(config: Config, updates: int) -> Recipe:
     return Recipe(updates, config.train_batch, config.learning_rate, shift=config.shift, mirror=config.mirror)
 
 
-def _teacher(config: Config, splits: Splits, run: Run) -> tuple[nn.Module, Run]:
+def teacher_of(config: Config, splits: Splits, run: Run) -> nn.Module:
     """The named teacher, or one trained in this run."""
     train = splits.train
     if config.teacher != "train":
         shape = tuple(train.images.shape[1:])
-        return open_classifier(config.teacher, shape, train.class_names), run  # type: ignore[arg-type]
+        return open_classifier(config.teacher, shape, train.class_names)  # type: ignore[arg-type]
     seed_everything("teacher", config.seed)
     widths = tuple(config.teacher_width << stage for stage in range(3))
     network = CifarResNet(train.channels, train.classes, (config.teacher_blocks,) * 3, widths)
     train_classifier(Objective(network), train, recipe_of(config, config.teacher_updates), run, stage="teacher")
-    return network.eval(), run
+    return network.eval()
 
 
 def _students(found: Found, setup: Setup) -> list[Arm]:

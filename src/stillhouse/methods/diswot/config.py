@@ -46,7 +46,7 @@ class Config:
     """The same for students."""
     max_parameters: int = 0
     """Bound on a student's parameters; 0 is none."""
-    max_macs: int = 1_500_000
+    max_macs: int = 800_000
     """Bound on its multiply-accumulates an image; 0 is none."""
     max_latency_ms: float = 0.0
     """Bound on its measured milliseconds for one image on one thread of this machine; 0 is none."""
@@ -68,9 +68,9 @@ class Config:
     """Also train it without the teacher, and distil a random and the largest student under the bound."""
     losses: tuple[str, ...] = ("kd",)
     """Distillers, summed: kd, relation and semantic (the paper's), ickd, fitnet, attention, contrastive."""
-    updates: int = 400
+    updates: int = 300
     """Optimizer updates of every student."""
-    teacher_updates: int = 400
+    teacher_updates: int = 300
     """Optimizer updates of a teacher that is trained."""
     train_batch: int = 64
     """Images of an update."""

@@ -25,7 +25,7 @@ def _row(candidate: Candidate, rank: float) -> tuple[str | float, ...]:
 
 def _with_spread(values: tuple[float, ...]) -> str:
     mean, spread = mean_and_spread(values)
-    return f"{mean:.4g} ± {spread:.2g}"
+    return f"{mean:.4g} ± {spread:.2g}" if spread else f"{mean:,.6g}"
 
 
 def _columns(found: Found) -> tuple[str, ...]:

@@ -224,11 +224,12 @@ class Judge:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(draw)  # what a proxy draws is the same for all networks
                 for name, values in found.items():
-                    values.append(_value(name, teacher, student))
+                    values.append(value_of(name, teacher, student))
         return {name: tuple(values) for name, values in found.items()}
 
 
-def _value(name: str, teacher: Sight, student: Sight) -> float:
+def value_of(name: str, teacher: Sight, student: Sight) -> float:
+    """A named score; -inf where the student's maps are dead or the score is not finite."""
     if student.dead and name not in COSTS:
         return -math.inf
     value = SCORES[name](teacher, student)
@@ -253,25 +254,25 @@ def _teacher_sight(setting: Setting, teacher: nn.Module, batch: Batch, draw: int
         initialise(shown, setting.scheme, rng, setting.head_deviation)
     places = places_in(shown, batch.shape, setting.teacher_map)
     sight = look(shown, batch, places, training=setting.teacher != "trained")
-    if setting.teacher == "permuted":
-        _permute(sight, rng)
-    elif setting.teacher == "noise":
-        sight.maps = torch.randn(sight.maps.shape, generator=rng).relu()
-        sight.stage_maps = tuple(torch.randn(m.shape, generator=rng).relu() for m in sight.stage_maps)
-        sight.logits = torch.randn(sight.logits.shape, generator=rng)
-        sight.head_gradient = torch.randn(sight.head_gradient.shape, generator=rng)
-    return sight
+    return without_information(sight, setting.teacher, rng) if setting.teacher in ("permuted", "noise") else sight
 
 
-def _permute(sight: Sight, rng: torch.Generator) -> None:
-    """The teacher's samples and channels in another order: its statistics stay, what it says of these images is gone."""
-    samples = torch.randperm(len(sight.maps), generator=rng)
-    channels = torch.randperm(sight.maps.shape[1], generator=rng)
-    columns = torch.randperm(sight.head_gradient.shape[1], generator=rng)
-    sight.maps = sight.maps[samples][:, channels]
-    sight.stage_maps = tuple(m[samples] for m in sight.stage_maps)
-    sight.logits = sight.logits[samples]
-    sight.head_gradient = sight.head_gradient[:, columns]
+def without_information(sight: Sight, control: TeacherState, rng: torch.Generator) -> Sight:
+    """A teacher that says nothing of these images: permuted keeps its statistics, noise not even those."""
+    shown = copy.copy(sight)
+    if control == "permuted":
+        samples = torch.randperm(len(sight.maps), generator=rng)
+        shown.maps = sight.maps[samples][:, torch.randperm(sight.maps.shape[1], generator=rng)]
+        shown.stage_maps = tuple(m[samples] for m in sight.stage_maps)
+        shown.logits = sight.logits[samples]
+        columns = torch.randperm(sight.head_gradient.shape[1], generator=rng)
+        shown.head_gradient = sight.head_gradient[:, columns]
+    else:
+        shown.maps = torch.randn(sight.maps.shape, generator=rng).relu()
+        shown.stage_maps = tuple(torch.randn(m.shape, generator=rng).relu() for m in sight.stage_maps)
+        shown.logits = torch.randn(sight.logits.shape, generator=rng)
+        shown.head_gradient = torch.randn(sight.head_weight.shape, generator=rng)
+    return shown
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
