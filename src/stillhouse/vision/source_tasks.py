@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from stillhouse.core.cache import cached_folder
 from stillhouse.core.errors import UserError, require
 from stillhouse.core.run import Run
@@ -115,12 +118,11 @@ def union(tasks: Sequence[str], size: int, channels: int) -> ImageData:
     Raises:
         UserError: there is no task.
     """
-    import torch
-
     if not tasks:
         raise UserError("no source task to learn a broad initialisation from", "give one, or turn the broad arms off")
     parts = [class_splits(task_images(task, size, channels)).train for task in tasks]
-    labels, names = [], []
+    labels: list[Tensor] = []
+    names: list[str] = []
     for task, part in zip(tasks, parts, strict=True):
         labels.append(part.labels + len(names))
         names += [f"{task}: {name}" for name in part.class_names]

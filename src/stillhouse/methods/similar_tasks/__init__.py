@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from stillhouse.core.estimate import Estimate, Stage
-from stillhouse.core.result import Arm, Metric, Result
+from stillhouse.core.result import Arm, Metric, Result, Role
 from stillhouse.core.run import Run
 from stillhouse.methods.similar_tasks.arms import TITLES, Spent, Workshop
 from stillhouse.methods.similar_tasks.commands import COMMANDS
@@ -84,19 +84,20 @@ def distill(config: Config, run: Run) -> Result:
     weights = weights_of(scores, drawer.likeness(), config)
     workshop = Workshop(config, few, drawer, scores, weights, run)
     run.log(_weights_line(drawer, weights))
-    names = ["weighted", *(arm for arm in get_args(ArmName) if arm in config.arms and arm != "weighted")]
-    arms, spent = [], {}
+    names: list[ArmName] = ["weighted", *(arm for arm in get_args(ArmName) if arm in config.arms and arm != "weighted")]
+    arms: list[Arm] = []
+    spent: dict[str, Spent] = {}
     for name in names:
         if name == "probe":
             arms.append(workshop.linear_probe())
             continue
-        made = workshop.make(name)  # type: ignore[arg-type]
+        made = workshop.make(name)
         if made is None:
-            run.log(f"{TITLES[name]}: none, for the nearest source is an ONNX file")  # type: ignore[index]
+            run.log(f"{TITLES[name]}: none, for the nearest source is an ONNX file")
             continue
-        role = "student" if name in ("weighted", "nearest") else "baseline"
-        arms.append(workshop.arm(name, made, role))  # type: ignore[arg-type]
-        spent[TITLES[name]] = made.spent  # type: ignore[index]
+        role: Role = "student" if name in ("weighted", "nearest") else "baseline"
+        arms.append(workshop.arm(name, made, role))
+        spent[TITLES[name]] = made.spent
     space, description = parse_network(config.student)
     student = workshop.make("weighted")
     assert student is not None
@@ -158,11 +159,8 @@ def _sentence(arms: list[Arm], workshop: Workshop) -> str:
         f"{arms[0].cost.parameters or 0:,} parameters distilled from {used} of {len(workshop.drawer.sources)} sources tells "
         f"{arms[0].metrics['accuracy']:.1%} of the report images right"
     )
-    others = [
-        f"{found[TITLES[name]]:.1%} {said}"
-        for name, said in (("scratch", "from the labels alone"), ("fixmatch", "with FixMatch"))
-        if TITLES[name] in found
-    ]
+    beside: tuple[tuple[ArmName, str], ...] = (("scratch", "from the labels alone"), ("fixmatch", "with FixMatch"))
+    others = [f"{found[TITLES[name]]:.1%} {said}" for name, said in beside if TITLES[name] in found]
     return f"{words}; {', '.join(others)}." if others else f"{words}."
 
 

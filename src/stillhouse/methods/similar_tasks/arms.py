@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -138,7 +138,12 @@ class Workshop:
         return self.made[stage]
 
     def distilled(self, weights: np.ndarray, stage: str) -> Made:
-        """The student distilled from the sources that have a weight."""
+        """The student distilled from the sources that have a weight; from labels alone where none has."""
+        used = np.flatnonzero(weights)
+        if not len(used):
+            return replace(self.scratch(), note="no source exceeds chance: labels alone")
+        if len(used) == 1:
+            stage = f"from {self.drawer.sources[used[0]].name}"
         return self.once(stage, lambda: self._distil(weights, stage))
 
     def _distil(self, weights: np.ndarray, stage: str) -> Made:
@@ -146,7 +151,7 @@ class Workshop:
         objective = SimilarTasks(
             self.student(), targets, self.config.label_share, divide_by_classes=self.config.divide_by_classes
         )
-        count = self.config.unlabelled_batch if targets else 0
+        count = self.config.unlabelled_batch
         fitted_stage = train_classifier(
             objective, self.few.pool, self.recipe, self.run, stage=slug(stage), images_of_step=lambda: self.draw(count)
         )
@@ -160,14 +165,18 @@ class Workshop:
         return Made(
             objective.network,
             Spent(fitted_stage.seconds + seconds, self.config.updates, images, passes),
-            note or "no source exceeds chance: labels alone",
+            note,
         )
 
     def one_source(self, index: int) -> Made:
         """The student distilled from one source."""
         weights = np.zeros(len(self.drawer.sources))
         weights[index] = 1.0
-        return self.distilled(weights, f"from {self.drawer.sources[index].name}")
+        return self.distilled(weights, "one source")
+
+    def scratch(self) -> Made:
+        """The student trained on the labelled images alone."""
+        return self.once(TITLES["scratch"], lambda: self.fine_tuned(self.student(), TITLES["scratch"], ""))
 
     def fine_tuned(self, network: nn.Module, stage: str, note: str, before: Spent = Spent()) -> Made:
         """A network trained on the labelled images alone."""
@@ -258,7 +267,7 @@ class Workshop:
                 spent = sum((self.one_source(i).spent for i in usable), Spent())
                 return Made(best.network, spent, f"{best.note}; chosen on the report split")
             case "scratch":
-                return self.once(TITLES[arm], lambda: self.fine_tuned(self.student(), TITLES[arm], ""))
+                return self.scratch()
             case "finetune":
                 return self.from_nearest()
             case "broad":
@@ -279,8 +288,7 @@ class Workshop:
 
     def reference_features(self, images: Tensor) -> np.ndarray:
         """Features of the network that learned from the labels alone: what RSA compares with."""
-        made = self.once(TITLES["scratch"], lambda: self.fine_tuned(self.student(), TITLES["scratch"], ""))
-        features = torch_source("scratch", made.network, None).forward(images)[0]
+        features = torch_source("scratch", self.scratch().network, None).forward(images)[0]
         return features.double().numpy()
 
     def far_share(self) -> str:

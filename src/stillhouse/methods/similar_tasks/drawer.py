@@ -159,8 +159,8 @@ def score_drawer(drawer: Drawer, config: Config, reference: np.ndarray | None = 
 
 def weights_of(scores: Sequence[Score], likeness: np.ndarray, config: Config) -> np.ndarray:
     """a_s of every source; all zero where none exceeds chance. Weights below 0.01 are given to the others."""
-    columns = (np.array([getattr(score, name) for score in scores]) for name in ("value", "chance", "deviation"))
-    similarity = top(above_chance(*columns, config.significance), config.top_k)
+    value, chance, deviation = np.array([(score.value, score.chance, score.deviation) for score in scores]).T
+    similarity = top(above_chance(value, chance, deviation, config.significance), config.top_k)
     if config.weighting == "softmax":
         weights = softmax_weights(similarity, config.softmax_temperature)
     else:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from stillhouse.core.ema import Ema
 from stillhouse.core.run import Run
-from stillhouse.core.training import Fitted, fit
+from stillhouse.core.training import Fitted, Stateful, fit
 from stillhouse.vision.augmentation import cut_out, rand_augmented
 from stillhouse.vision.few_labels import HIDDEN, FewLabels
 from stillhouse.vision.training import Recipe, StepImages
@@ -99,6 +99,6 @@ def train_fixmatch(
             told["pseudo_right"] = (right * mask).sum() / mask.sum().clamp_min(1)
         return told
 
-    state = {"network": network, "optimizer": optimizer, "schedule": schedule, "average": average}
+    state: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "schedule": schedule, "average": average}
     fitted = fit(step, state, recipe.updates, run, stage=stage)
     return average.average.eval(), fitted

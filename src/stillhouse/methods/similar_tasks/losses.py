@@ -89,7 +89,7 @@ class SimilarTasks(Objective):
         super().__init__(network)
         self.sources, self.label_share = tuple(sources), label_share if sources else 1.0
         self.last = classifier_name(network)
-        width = module_named(network, self.last).in_features
+        width = int(module_named(network, self.last).in_features)  # type: ignore[arg-type]
         # one matrix for all heads: a step costs one product however many sources there are
         self.heads = nn.Linear(width, sum(source.classes for source in self.sources)) if self.sources else nn.Identity()
         for parameter in self.heads.parameters():
