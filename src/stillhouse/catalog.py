@@ -116,6 +116,7 @@ CATALOG: dict[str, Entry] = {
         "many source models, few labels",
         "a folder of models, few labels",
         "a small classifier",
+        "stillhouse.methods.similar_tasks",
     ),
     "mirage": Entry(
         "Mirage",
@@ -159,6 +160,10 @@ CATALOG: dict[str, Entry] = {
         "a data set and a small reader",
     ),
 }
+
+
+COMMAND_HOMES: dict[str, str] = {"sources": "similar_tasks"}
+"""Words for a method's own commands beside its name: `stillhouse sources rank`."""
 
 
 def load_method(name: str) -> Method:

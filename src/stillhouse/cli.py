@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from stillhouse.catalog import CATALOG, load_method
+from stillhouse.catalog import CATALOG, COMMAND_HOMES, load_method
 from stillhouse.core.errors import Interrupted, UserError
 
 
@@ -214,8 +214,8 @@ def dispatch(args: Sequence[str]) -> None:
         run_method(args[1:])
     elif args[0] in COMMANDS:
         tyro.cli(COMMANDS[args[0]], args=list(args[1:]), prog=f"stillhouse {args[0]}")
-    elif args[0] in CATALOG:
-        _method_command(args[0], args[1:])
+    elif args[0] in CATALOG or args[0] in COMMAND_HOMES:
+        _method_command(COMMAND_HOMES.get(args[0], args[0]), args[1:])
     else:
         close = difflib.get_close_matches(args[0], ["run", *COMMANDS], n=1)
         raise UserError(f"no command {args[0]!r}", f"did you mean {close[0]!r}?" if close else "see: stillhouse --help")

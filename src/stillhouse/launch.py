@@ -131,6 +131,8 @@ def with_options(config: Any, options: dict[str, Any]) -> Any:
             )
     try:
         return structured(to_plain(dataclasses.replace(config, **options)), type(config))
+    except UserError:
+        raise  # the config's own word is plainer
     except Exception as error:
         given = ", ".join(f"{name}={value!r}" for name, value in options.items())
         raise UserError(f"a wrong value among {given}", "see the types in: stillhouse run METHOD --help") from error

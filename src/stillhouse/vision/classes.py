@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +51,26 @@ def _published(data: ImageData, seed: int) -> Splits:
         train.append(members[chosen:])
     parts = (np.sort(np.concatenate(train)), np.sort(np.concatenate(select)), np.flatnonzero(data.test.numpy()))
     return Splits(*(data.take(torch.from_numpy(part)) for part in parts))
+
+
+def of_classes(data: ImageData, patterns: Sequence[str]) -> ImageData:
+    """The images of the classes whose names match one of the patterns (as file names do: "Latin/*"), renumbered.
+
+    Raises:
+        UserError: a pattern matches no class.
+    """
+    for pattern in patterns:
+        close = ", ".join(data.class_names[:8])
+        require(
+            bool(fnmatch.filter(data.class_names, pattern)),
+            f"{data.name} has no class {pattern!r}",
+            f"its classes are {close}{' ...' if data.classes > 8 else ''}",
+        )
+    kept = [i for i, name in enumerate(data.class_names) if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
+    number = torch.full((data.classes,), -1)
+    number[kept] = torch.arange(len(kept))
+    some = data.take(torch.isin(data.labels, torch.tensor(kept)).nonzero().flatten())
+    return replace(some, labels=number[some.labels], class_names=tuple(data.class_names[i] for i in kept))
 
 
 def balanced(data: ImageData, most: int, seed: int) -> ImageData:

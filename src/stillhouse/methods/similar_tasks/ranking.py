@@ -1,0 +1,188 @@
+"""Which source? Every similarity of every source to the labelled images, with what chance gives and how sure the order is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from stillhouse.core.errors import UserError, require
+from stillhouse.core.seeding import derive_seed
+from stillhouse.vision import similarity
+from stillhouse.vision.ranking import rank_sum
+from stillhouse.vision.similarity import Undefined
+from stillhouse.vision.sources import Outputs
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+Labels = np.ndarray
+Measure = Callable[[np.ndarray, np.ndarray, Labels], float]
+"""(features, class probabilities, labels) to a similarity."""
+MetricName = Literal["auc", "auc_plain", "parc", "cka", "logme", "h_score", "nearest", "leep", "nce"]
+MEASURES: dict[str, Measure] = {
+    "auc": lambda f, q, y: similarity.auc(f, y),
+    "auc_plain": lambda f, q, y: similarity.auc_plain(f, y),
+    "parc": lambda f, q, y: similarity.parc(f, y),
+    "cka": lambda f, q, y: similarity.label_cka(f, y),
+    "logme": lambda f, q, y: similarity.logme(f, y),
+    "h_score": lambda f, q, y: similarity.h_score(f, y),
+    "nearest": lambda f, q, y: similarity.nearest_neighbour(f, y),
+    "leep": lambda f, q, y: similarity.leep(q, y),
+    "nce": lambda f, q, y: similarity.nce(q, y),
+}
+COMBINED = ("auc", "logme", "h_score")
+"""Whose ranks are added to a combined one."""
+SHUFFLES, RESAMPLES = 20, 20
+
+
+@dataclass(frozen=True)
+class Score:
+    """One source's similarity to the task."""
+
+    source: str
+    value: float
+    """By the metric that weights go by; NaN where it is not defined."""
+    interval: tuple[float, float]
+    """95 %, over half-samples of the labels."""
+    chance: float
+    """Mean with shuffled labels."""
+    deviation: float
+    """And their deviation."""
+    first: float
+    """Share of the half-samples in which it is the nearest source."""
+    others: dict[str, float]
+    """By every metric; NaN where not defined."""
+    why: str = ""
+    """What keeps the source out, if anything."""
+
+    @property
+    def clears_chance(self) -> bool:
+        """Whether it is two deviations above shuffled labels."""
+        return self.value > self.chance + 2 * self.deviation
+
+
+def score_sources(
+    names: Sequence[str],
+    outputs: Sequence[Outputs | None],
+    problems: Sequence[str],
+    labels: Int[np.ndarray, " n"],
+    metric: str,
+    *,
+    seed: int = 0,
+    measures: Sequence[str] = tuple(MEASURES),
+    reference: Float[np.ndarray, "n e"] | None = None,
+) -> list[Score]:
+    """Scores in the order of the sources.
+
+    Args:
+        names: of the sources.
+        outputs: on the labelled images; None where a source failed.
+        problems: why a source has no part; empty strings for the others.
+        labels: of the images.
+        metric: what weights go by.
+        seed: of shuffles and half-samples.
+        measures: the metrics to show beside it.
+        reference: features of a model trained on the task, for RSA.
+
+    Raises:
+        UserError: the metric is undefined for every usable source, for the labels allow none.
+    """
+    halves = [half_sample(labels, derive_seed("half", seed, i)) for i in range(RESAMPLES)]
+    rng = np.random.default_rng(derive_seed("shuffles", seed))
+    shuffles = [rng.permutation(labels) for _ in range(SHUFFLES)]
+    arrays = [_arrays(output) if output and not why else None for output, why in zip(outputs, problems, strict=True)]
+    resampled = np.array([_on_halves(part, labels, halves, metric) for part in arrays]).reshape(len(names), len(halves))
+    filled = np.where(np.isnan(resampled), -np.inf, resampled)
+    winners = np.where(np.isfinite(filled.max(0)), filled.argmax(0), -1) if len(names) else np.empty(0)
+    scores, undefined = [], ""
+    for i, (name, part, why) in enumerate(zip(names, arrays, problems, strict=True)):
+        if part is None:
+            nothing = dict.fromkeys(measures, float("nan"))
+            scores.append(Score(name, float("nan"), (float("nan"),) * 2, 0.0, 0.0, 0.0, nothing, why))
+            continue
+        try:
+            value = MEASURES[metric](*part, labels)
+            chance = _chance(part, shuffles, metric)
+        except Undefined as error:
+            value, chance, why = float("nan"), np.zeros(1), str(error)
+            undefined = undefined or why
+        others = {measure: measured(measure, part, labels) for measure in measures}
+        if reference is not None:
+            others["rsa"] = _rsa(part[0], reference)
+        spread = float(np.nanstd(resampled[i])) if not np.isnan(resampled[i]).all() else float("nan")
+        interval = (value - 1.96 * spread, value + 1.96 * spread)
+        share = float((winners == i).mean())
+        scores.append(Score(name, value, interval, float(chance.mean()), float(chance.std()), share, others, why))
+    if undefined and all(np.isnan(score.value) for score in scores):
+        raise UserError(
+            f"{metric} says nothing of any source ({undefined})",
+            "give two labels a class or more, or choose --similarity leep, nce or logme",
+        )
+    return scores
+
+
+def _arrays(outputs: Outputs) -> tuple[np.ndarray, np.ndarray]:
+    return outputs.features.double().numpy(), outputs.log_probabilities.double().exp().numpy()
+
+
+def half_sample(labels: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " m"]:
+    """Half of every class's images without replacement (two at least, where there are): its spread is that of the whole.
+
+    A bootstrap would draw images twice, and copies are pairs of one class at distance 0.
+    """
+    rng = np.random.default_rng(seed)
+    parts = []
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        parts.append(members[: max(2, (len(members) + int(rng.integers(2))) // 2)])
+    return np.sort(np.concatenate(parts))
+
+
+def _on_halves(
+    part: tuple[np.ndarray, np.ndarray] | None, labels: Labels, halves: Sequence[np.ndarray], metric: str
+) -> list[float]:
+    if part is None:
+        return [float("nan")] * len(halves)
+    return [measured(metric, (part[0][rows], part[1][rows]), labels[rows]) for rows in halves]
+
+
+def _chance(part: tuple[np.ndarray, np.ndarray], shuffles: Sequence[Labels], metric: str) -> np.ndarray:
+    return np.array([MEASURES[metric](*part, shuffled) for shuffled in shuffles])
+
+
+def measured(measure: str, part: tuple[np.ndarray, np.ndarray], labels: Labels) -> float:
+    """A metric's value, NaN where it is undefined."""
+    try:
+        return MEASURES[measure](*part, labels)
+    except Undefined:
+        return float("nan")
+
+
+def _rsa(features: np.ndarray, reference: np.ndarray) -> float:
+    try:
+        return similarity.rsa(features, reference)
+    except Undefined:
+        return float("nan")
+
+
+def order(scores: Sequence[Score]) -> list[int]:
+    """Positions of the sources, the nearest first, those without a score last."""
+    return sorted(range(len(scores)), key=lambda i: -np.nan_to_num(scores[i].value, nan=-np.inf))
+
+
+def combined_ranks(scores: Sequence[Score]) -> np.ndarray:
+    """Sum of the ranks by `COMBINED`, of sources for which all are defined; NaN for the others."""
+    table = np.array([[score.others.get(name, float("nan")) for name in COMBINED] for score in scores])
+    whole = ~np.isnan(table).any(1)
+    ranks = np.full(len(scores), np.nan)
+    if whole.any():
+        ranks[whole] = rank_sum(table[whole].T.tolist())
+    return ranks
+
+
+def require_metric(name: str) -> None:
+    """Raises UserError unless there is such a metric."""
+    require(name in MEASURES, f"no similarity {name!r}", f"choose of {', '.join(MEASURES)}")
