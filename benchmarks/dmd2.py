@@ -41,7 +41,14 @@ BENCH = Bench("dmd2", FOLDER)
 COMMAND = "python benchmarks/dmd2.py"
 
 TEACHERS = {
-    "digits": {"data": "digits", "widths": (24, 48), "teacher_updates": 800, "samples": 2500, "cooldown": 0.3},
+    "digits": {
+        "data": "digits",
+        "widths": (24, 48),
+        "teacher_updates": 800,
+        "samples": 2500,
+        "cooldown": 0.3,
+        "ema_decay": 0.95,
+    },
     "mnist-5k": {
         "data": "mnist-5k",
         "widths": (16, 32, 48),
@@ -50,6 +57,7 @@ TEACHERS = {
         "samples": 1000,
         "batch": 32,
         "cooldown": 0.3,
+        "ema_decay": 0.95,
     },
 }  # fmt: skip
 TEACHERS["captioned digits"] = {**TEACHERS["digits"], "conditions": "text", "teacher_updates": 600}
@@ -129,13 +137,7 @@ def tuned_rate(data: str, recipe: Recipe) -> float:
     """The learning rate that is best on the select split, from the same ones for every arm."""
 
     def loss(rate: float) -> float:
-        key = {
-            "part": "tuning",
-            "data": data,
-            "arm": recipe.name,
-            "rate": rate,
-            "setting": repr((TEACHERS[data], UPDATES[data])),
-        }
+        key = tuning_key(data, recipe, rate)
         found = BENCH.piece(key, lambda: arm_run(data, recipe, TUNING_SEED, rate, "select", TUNING_SHARE))
         return float(found["metrics"]["fid"])
 
@@ -144,6 +146,17 @@ def tuned_rate(data: str, recipe: Recipe) -> float:
     if data != "digits":
         return tuned_rate("digits", recipe)  # not tuned again: each arm takes its rate on digits
     return min(LEARNING_RATES, key=loss)
+
+
+def tuning_key(data: str, recipe: Recipe, rate: float) -> dict[str, Any]:
+    """What decides the outcome of a tuning run."""
+    return {"part": "tuning", "data": data, "arm": recipe.name, "rate": rate,
+            "setting": repr((TEACHERS[data], UPDATES[data]))}  # fmt: skip
+
+
+def is_tuned(recipe: Recipe) -> bool:
+    """Whether the arm's rate is known without a further run."""
+    return bool(recipe.rate) or all(BENCH.has(tuning_key("digits", recipe, rate)) for rate in LEARNING_RATES)
 
 
 def report_key(data: str, recipe: Recipe, seed: int, rate: float) -> dict[str, Any]:
@@ -162,6 +175,8 @@ def reported(data: str, recipe: Recipe, seed: int) -> Any:
 def finished_runs(data: str, name: str) -> dict[int, Any]:
     """The reported runs of an arm that are on disk, by seed."""
     recipe = RECIPES[name]
+    if not is_tuned(recipe):
+        return {}
     rate = tuned_rate(data, recipe)
     seeds = [seed for seed in SEEDS[data] if BENCH.has(report_key(data, recipe, seed, rate))]
     return {seed: reported(data, recipe, seed) for seed in seeds}
@@ -186,27 +201,29 @@ SCHEDULES = ((8e-4, 0.3, 0.95), (8e-4, 0.7, 0.98), (1.6e-3, 0.7, 0.98), (1.6e-3,
 SCHEDULE_UPDATES = 300
 
 
-def scheduled(rate: float, cooldown: float, ema: float) -> Any:
+def schedule_key(schedule: tuple[float, float, float]) -> dict[str, Any]:
+    """What decides the outcome of a schedule's run."""
+    return {"part": "schedule", "schedule": schedule, "updates": SCHEDULE_UPDATES, "setting": repr(TEACHERS["digits"])}
+
+
+def scheduled(schedule: tuple[float, float, float]) -> Any:
     """A run of the demo's length on the select split, its rates falling over this share of the steps."""
+    rate, cooldown, ema = schedule
     recipe = Recipe("schedule", {"cooldown": cooldown, "ema_decay": ema}, updates={"digits": SCHEDULE_UPDATES})
-    key = {
-        "part": "schedule",
-        "rate": rate,
-        "cooldown": cooldown,
-        "ema": ema,
-        "updates": SCHEDULE_UPDATES,
-        "setting": repr(TEACHERS["digits"]),
-    }
-    return BENCH.piece(key, lambda: arm_run("digits", recipe, TUNING_SEED, rate, "select"))
+    return BENCH.piece(schedule_key(schedule), lambda: arm_run("digits", recipe, TUNING_SEED, rate, "select"))
+
+
+def schedule_name(schedule: tuple[float, float, float]) -> str:
+    """As the result file shows it."""
+    rate, cooldown, ema = schedule
+    return f"rate {rate:g}, falling over {cooldown:.0%}, average {ema:g}"
 
 
 def run_schedules(from_the_end: bool) -> None:
     """All schedules."""
-    for rate, cooldown, ema in SCHEDULES[:: -1 if from_the_end else 1]:
-        metrics = scheduled(rate, cooldown, ema)["metrics"]
-        print(
-            f"rate {rate:g} cooldown {cooldown:g}: FID {metrics['fid']:.3f} recall {metrics['recall']:.3f}", flush=True
-        )
+    for schedule in SCHEDULES[:: -1 if from_the_end else 1]:
+        metrics = scheduled(schedule)["metrics"]
+        print(f"{schedule_name(schedule)}: FID {metrics['fid']:.3f} recall {metrics['recall']:.3f}", flush=True)
 
 
 # ---- speed
@@ -217,13 +234,17 @@ def speed_table(data: str) -> list[dict[str, dict[str, float]]]:
 
     A pass costs what it costs whatever the weights are, so a teacher's network after two updates stands for both.
     """
-    return [BENCH.piece({"part": "speed", "data": data, "seed": seed, "setting": repr(TEACHERS[data])},
-                        lambda seed=seed: measure_speed(data, seed)) for seed in SEEDS[data]]  # fmt: skip
+    return [BENCH.piece(speed_key(data, seed), lambda seed=seed: measure_speed(data, seed)) for seed in SEEDS[data]]
+
+
+def speed_key(data: str, seed: int) -> dict[str, Any]:
+    """What decides a timing, beside the machine."""
+    return {"part": "speed", "data": data, "seed": seed, "setting": repr(TEACHERS[data])}
 
 
 def measure_speed(data: str, seed: int) -> dict[str, dict[str, float]]:
     """Latencies of one seed's teacher, in full and with one pass."""
-    options = {name: value for name, value in TEACHERS[data].items() if name not in ("batch", "cooldown")}
+    options = {name: value for name, value in TEACHERS[data].items() if name not in ("batch", "cooldown", "ema_decay")}
     task = ImageTask(**{**options, "teacher_updates": 2}, seed=seed)  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as place, Run.create("speed", {}, out=Path(place) / "run", quiet=True) as run:
         setting = prepare(task, run)
@@ -235,13 +256,13 @@ def measure_speed(data: str, seed: int) -> dict[str, dict[str, float]]:
 # ---- memory and seconds an update
 
 
+MEMORY = [{"part": "memory", "batch": batch, "width": width}
+          for batch, width in ((32, 16), (64, 16), (128, 16), (256, 16), (64, 32), (64, 64), (64, 128))]  # fmt: skip
+
+
 def memory_table() -> list[dict[str, float]]:
     """Peak memory and seconds an update of a step with GAN, as batch and width grow; each in a process of its own."""
-    rows = []
-    for batch, width in ((32, 16), (64, 16), (128, 16), (256, 16), (64, 32), (64, 64), (64, 128)):
-        key = {"part": "memory", "batch": batch, "width": width}
-        rows.append(BENCH.piece(key, lambda batch=batch, width=width: measure_memory(batch, width)))
-    return rows
+    return [BENCH.piece(key, lambda key=key: measure_memory(key["batch"], key["width"])) for key in MEMORY]
 
 
 def measure_memory(batch: int, width: int) -> dict[str, float]:
@@ -326,10 +347,15 @@ def wait_for_new_checkpoint(process: subprocess.Popen[bytes], folder: Path) -> N
 
 def peer(seed: int, gan: bool, rate: float, judged_on: Literal["report", "select"], share: float = 1.0) -> Any:
     """The peer's DMDPipeline on the same teacher weights, data, updates and metric."""
-    key = {"part": "peer", "version": peer_version(), "gan": gan, "rate": rate, "seed": seed, "judged_on": judged_on,
-           "share": share, "setting": repr((TEACHERS["digits"], UPDATES["digits"]))}  # fmt: skip
+    key = peer_key(seed, gan, rate, judged_on, share)
     updates = round(share * UPDATES["digits"])
     return BENCH.piece(key, lambda: peer_run(TEACHERS["digits"], updates, seed, gan, rate, judged_on))
+
+
+def peer_key(seed: int, gan: bool, rate: float, judged_on: str, share: float = 1.0) -> dict[str, Any]:
+    """What decides the outcome of a run of the peer."""
+    return {"part": "peer", "version": peer_version(), "gan": gan, "rate": rate, "seed": seed, "judged_on": judged_on,
+            "share": share, "setting": repr((TEACHERS["digits"], UPDATES["digits"]))}  # fmt: skip
 
 
 PEER_VARIANTS = (True,)
@@ -408,58 +434,54 @@ def against_teacher(
     ]  # fmt: skip
 
 
+Comparison = tuple[str, str, float | None, str, str, str]
+COMPARISONS: tuple[Comparison, ...] = (
+    # claim, statement, the paper's figure, arm, against, threshold; "{data}" where both data sets have it
+    ("two-time-scale-updates-{data}", "5 critic updates against 1, FID at equal student updates, no GAN", 0.75, "5:1", "1:1", "<= 1.0"),
+    ("gan-{data}", "+ GAN against none, FID at equal student updates", 0.58, OURS, "5:1", "<= 1.0"),
+    ("two-time-scale-passes", "5 critic updates against 1, FID at equal network passes, no GAN", None, "5:1", "1:1, three times as long", "<= 1.0"),
+    ("gan-alone", "GAN alone against matching + GAN, FID", None, "GAN alone", OURS, ">= 1.0"),
+    ("no-fake-score", "No fake score (SDS) against 1:1, FID", None, "no fake score (SDS)", "1:1", ">= 1.0"),
+    ("backward-simulation", "4 steps: backward simulation against noised real inputs, FID", None,
+     "4 steps, backward simulation", "4 steps, noised real inputs", "<= 1.0"),
+)  # fmt: skip
+
+
 def claims_of(data: str, part: str) -> list[Claim]:
     """The claims that this data set's finished arms decide."""
     names = tuple(RECIPES) if data == "digits" else MNIST_ARMS
     found = {name: runs for name in names if (runs := finished_runs(data, name))}
     collect_arms(data, found)
-    fids = {name: values(runs, "fid") for name, runs in found.items()}
-    plain_passes = values(found["5:1"], "training_passes")
-    gan_at_passes = {seed: at(run, "fid", "network_passes", plain_passes[seed])
-                     for seed, run in found[OURS].items() if seed in plain_passes}  # fmt: skip
-    longest = LONG if LONG in found else OURS
-    title = f"One step, {RECIPES[longest].student_updates(data)} updates"
-    made = [
-        *against_teacher("one-step", title, found[longest], 0.55, data, part),
-        ratio_claim(f"two-time-scale-updates-{data}", "5 critic updates against 1, FID at equal student updates, no GAN", 0.75,
-                    fids["5:1"], fids["1:1"], "<= 1.0", data, part),
-        ratio_claim(f"gan-{data}", "+ GAN against none, FID at equal student updates", 0.58,
-                    fids[OURS], fids["5:1"], "<= 1.0", data, part),
-        ratio_claim(f"gan-passes-{data}", "+ GAN against none, FID at equal network passes", None,
-                    gan_at_passes, fids["5:1"], "<= 1.0", data, part, note="the GAN arm read off its curve, before its cooldown"),
-        *speed_claims(data),
-    ]  # fmt: skip
-    return made + (digits_claims(found, part) if data == "digits" else [])
-
-
-def digits_claims(found: dict[str, dict[int, Any]], part: str) -> list[Claim]:
-    """The claims of the arms that only digits has."""
-    fids = {name: values(runs, "fid") for name, runs in found.items()}
-    wanted = [
-        ("two-time-scale-passes", "5 critic updates against 1, FID at equal network passes, no GAN", "5:1", "1:1, three times as long", "<= 1.0"),
-        ("gan-alone", "GAN alone against matching + GAN, FID", "GAN alone", OURS, ">= 1.0"),
-        ("no-fake-score", "No fake score (SDS) against 1:1, FID", "no fake score (SDS)", "1:1", ">= 1.0"),
-        ("backward-simulation", "4 steps: backward simulation against noised real inputs, FID",
-         "4 steps, backward simulation", "4 steps, noised real inputs", "<= 1.0"),
-    ]  # fmt: skip
     made = []
-    for id, statement, top, bottom, threshold in wanted:
+    if LONG in found:
+        title = f"One step, {RECIPES[LONG].student_updates(data)} updates"
+        made += against_teacher("one-step", title, found[LONG], 0.55, data, part)
+    if "4 steps, backward simulation" in found:
+        made += against_teacher("four-step", "4 steps", found["4 steps, backward simulation"], None, data, part)
+    fids = {name: values(runs, "fid") for name, runs in found.items()}
+    for id, statement, paper, top, bottom, threshold in COMPARISONS:
         if top in found and bottom in found:
             recalls = [mean(list(values(found[name], "recall").values())) for name in (top, bottom)]
-            made.append(ratio_claim(id, statement, None, fids[top], fids[bottom], threshold, "digits", part,
+            made.append(ratio_claim(id.format(data=data), statement, paper, fids[top], fids[bottom], threshold, data, part,
                                     note=f"recall {recalls[0]:.3f} against {recalls[1]:.3f}"))  # fmt: skip
-    if "4 steps, backward simulation" in found:
-        made += against_teacher("four-step", "4 steps", found["4 steps, backward simulation"], None, "digits", part)
-    return made
+    if OURS in found and "5:1" in found:
+        passes = values(found["5:1"], "training_passes")
+        gan = {
+            seed: at(run, "fid", "network_passes", passes[seed]) for seed, run in found[OURS].items() if seed in passes
+        }
+        made.append(ratio_claim(f"gan-passes-{data}", "+ GAN against none, FID at equal network passes", None,
+                                gan, fids["5:1"], "<= 1.0", data, part, note="the GAN arm read off its curve, before its cooldown"))  # fmt: skip
+    return made + speed_claims(data)
 
 
 def speed_claims(data: str) -> list[Claim]:
     """How many times faster an image is than from the teacher."""
-    table = speed_table(data)
+    table = [row for seed in SEEDS[data] if (row := BENCH.kept(speed_key(data, seed)))]
     return [
         claim(f"speed-{batch.replace(' ', '-')}-{data}", f"Times faster an image than the teacher, {batch}", None,
               mean_with_interval([row["teacher"][batch] / row["student"][batch] for row in table]), ">= 25", data, "speed")
         for batch in ("batch 1", "batch 64")
+        if len(table) == len(SEEDS[data])
     ]  # fmt: skip
 
 
@@ -471,7 +493,8 @@ def collect_arms(data: str, found: dict[str, dict[int, Any]]) -> None:
                         training_seconds=run["training_seconds"], training_passes=run["training_passes"])  # fmt: skip
             role: Role = "student" if name == OURS else "baseline"
             BENCH.arms.append(ClaimedArm(data, Arm(name, role, run["metrics"], cost, seed)))
-    for seed, run in found[OURS].items():
+    judged = {seed: run for runs in found.values() for seed, run in runs.items()}  # a seed's arms share their teacher
+    for seed, run in judged.items():
         for name, other in run["others"].items():
             role = "teacher" if name == TEACHER else "floor" if name.startswith("real") else "baseline"
             cost = Cost(other["parameters"], network_passes=other["passes"], latency_seconds=other["latency"])
@@ -479,21 +502,24 @@ def collect_arms(data: str, found: dict[str, dict[int, Any]]) -> None:
 
 
 def peer_claims() -> list[Claim]:
-    """Against the peer at equal passes."""
+    """Against the peer at equal passes, on the seeds that both have."""
     made = []
     for gan in PEER_VARIANTS:
+        if not all(BENCH.has(peer_key(TUNING_SEED, gan, rate, "select", TUNING_SHARE)) for rate in LEARNING_RATES):
+            continue
         ours = finished_runs("digits", OURS if gan else "5:1")
-        theirs = {seed: peer(seed, gan, peer_rate(gan), "report") for seed in SEEDS["digits"]}
+        keys = {seed: peer_key(seed, gan, peer_rate(gan), "report") for seed in SEEDS["digits"]}
+        theirs = {seed: run for seed, key in keys.items() if seed in ours and (run := BENCH.kept(key))}
         name = f"nvidia-modelopt {peer_version()}{' + GAN' if gan else ''}"
         for seed, run in theirs.items():
             cost = Cost(training_seconds=run["training_seconds"], training_passes=run["training_passes"])
             BENCH.arms.append(ClaimedArm("peer", Arm(name, "peer", run["metrics"], cost, seed)))
-        passes = {seed: min(ours[seed]["training_passes"], theirs[seed]["training_passes"]) for seed in ours}
+        passes = {seed: min(ours[seed]["training_passes"], run["training_passes"]) for seed, run in theirs.items()}
         made.append(ratio_claim(
             f"peer-{'gan' if gan else 'plain'}",
             f"FID against nvidia-modelopt's DMDPipeline{' with GAN' if gan else ', no GAN'}, at equal passes", None,
-            {seed: at(ours[seed], "fid", "network_passes", passes[seed]) for seed in ours},
-            {seed: at(theirs[seed], "fid", "network_passes", passes[seed]) for seed in ours}, "<= 1.0", "digits", "peer"))  # fmt: skip
+            {seed: at(ours[seed], "fid", "network_passes", passes[seed]) for seed in theirs},
+            {seed: at(theirs[seed], "fid", "network_passes", passes[seed]) for seed in theirs}, "<= 1.0", "digits", "peer"))  # fmt: skip
     return made
 
 
@@ -503,32 +529,22 @@ def mean(values: list[float]) -> float:
 
 
 def write() -> None:
-    """Claims from whatever runs are finished."""
-    made = claims_of("digits", "digits")
-    if finished_runs("mnist-5k", OURS):
-        made += claims_of("mnist-5k", "mnist")
+    """Claims from whatever pieces are here; nothing is computed."""
+    made = claims_of("digits", "digits") + claims_of("mnist-5k", "mnist") + peer_claims()
     if runs := finished_runs("captioned digits", OURS):
         collect_arms("captioned digits", {OURS: runs})  # one seed: arms in the file, but no claim
-    kills = BENCH.piece({"part": "kills"}, kill_trials)
-    share = kills["bit_equal_runs"] / kills["runs"]
-    made.append(claim("resume", f"Share of runs, killed {kills['kills']} times in all, that end in the weights of the run never killed",
-                      None, (share, (share, share)), ">= 1.0", "digits", "kills", str(kills), kills["runs"]))  # fmt: skip
-    if peer_version():
-        made += peer_claims()
-    for row in memory_table():
-        cost = Cost(parameters=int(row["parameters"]))
-        name = f"width {row['width']}, batch {row['batch']}"
-        BENCH.arms.append(ClaimedArm("memory", Arm(name, "baseline", row, cost)))
-    for rate, cooldown, ema in SCHEDULES:
-        run = scheduled(rate, cooldown, ema)
-        arm = Arm(
-            f"rate {rate:g}, falling over {cooldown:.0%}",
-            "baseline",
-            run["metrics"],
-            Cost(updates=run["updates"]),
-            TUNING_SEED,
-        )
-        BENCH.arms.append(ClaimedArm("schedule, select split", arm))
+    if kills := BENCH.kept({"part": "kills"}):
+        share = kills["bit_equal_runs"] / kills["runs"]
+        made.append(claim("resume", f"Share of runs, killed {kills['kills']} times in all, that end in the weights of the run never killed",
+                          None, (share, (share, share)), ">= 1.0", "digits", "kills", str(kills), kills["runs"]))  # fmt: skip
+    for key in MEMORY:
+        if row := BENCH.kept(key):
+            name = f"width {row['width']}, batch {row['batch']}"
+            BENCH.arms.append(ClaimedArm("memory", Arm(name, "baseline", row, Cost(parameters=int(row["parameters"])))))
+    for schedule in SCHEDULES:
+        if run := BENCH.kept(schedule_key(schedule)):
+            arm = Arm(schedule_name(schedule), "baseline", run["metrics"], Cost(updates=run["updates"]), TUNING_SEED)
+            BENCH.arms.append(ClaimedArm("schedule, select split", arm))
     print(BENCH.write(made))
 
 

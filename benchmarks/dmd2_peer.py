@@ -67,7 +67,7 @@ def peer_run(
     from modelopt.torch.fastgen.discriminators import Discriminator_ImageDiT
     from modelopt.torch.fastgen.methods.dmd import DMDPipeline
 
-    options = {name: value for name, value in setting.items() if name not in ("batch", "cooldown")}
+    options = {name: value for name, value in setting.items() if name not in ("batch", "cooldown", "ema_decay")}
     task = ImageTask(**options, seed=seed, judged_on=judged_on)  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as place, Run.create("peer", {}, out=Path(place) / "run", quiet=True) as run:
         ready = prepare(task, run)

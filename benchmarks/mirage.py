@@ -301,9 +301,10 @@ def skew_pieces() -> None:
 
 
 def write() -> None:
-    """The result file and the figure, from the pieces so far."""
-    bench.write(all_claims(bench.arms))
-    plot(rows_of(bench.arms), bench.results_file.with_name("mirage_bytes.svg"))
+    """The result file and the figure, from the pieces so far and the rows of an earlier result file."""
+    arms = bench.known_arms()
+    bench.write(all_claims(arms))
+    plot(rows_of(arms), bench.results_file.with_name("mirage_bytes.svg"))
 
 
 def main() -> None:
@@ -332,7 +333,7 @@ def main() -> None:
             print(f"{time.monotonic() - started:6.0f} s  {stage} {data} {hops} hops seed {seed} {network}", flush=True)
     skew_pieces()
     write()
-    print(tables(bench.arms))
+    print(tables(bench.known_arms()))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from stillhouse.core.errors import UserError
-from stillhouse.core.evidence import Bench, Claim, judge, load_evidence, mean_with_interval, ratio_of_means
+from stillhouse.core.evidence import (
+    Bench,
+    Claim,
+    ClaimedArm,
+    judge,
+    load_evidence,
+    mean_with_interval,
+    ratio_of_means,
+)
+from stillhouse.core.result import Arm, Cost
 
 
 @pytest.mark.parametrize("paired", [True, False])
@@ -86,6 +95,26 @@ def test_pieces_are_computed_once_and_counted_once(tmp_path):
     (evidence,) = load_evidence(tmp_path / "benchmarks" / "results")
     assert evidence.minutes == 2.0
     assert evidence.claims == (claim,)
+
+
+def test_what_another_machine_measured_is_kept(tmp_path):
+    def measured(id: str, value: float) -> Claim:
+        return Claim(id, "s", None, value, (0.9, 1.1), "<= 1.0", 3, "not separable", "digits", "python x")
+
+    def write(machine: str, ids: dict[str, float]) -> None:
+        bench = Bench("dmd2", tmp_path / machine / "benchmarks")
+        bench.results_file = tmp_path / "dmd2.json"
+        for id, value in ids.items():
+            bench.piece({"id": id, "value": value}, lambda value=value: value)
+            bench.arms.append(ClaimedArm(id, Arm("student", "student", {"fid": value}, Cost(), 0)))
+        bench.write([measured(id, value) for id, value in ids.items()])
+
+    write("first", {"a": 1.0, "b": 2.0})
+    write("second", {"b": 3.0})
+    (evidence,) = load_evidence(tmp_path)
+    assert {claim.id: claim.measured for claim in evidence.claims} == {"a": 1.0, "b": 3.0}
+    assert {claimed.claim: claimed.arm.metrics["fid"] for claimed in evidence.arms} == {"a": 1.0, "b": 3.0}
+    assert len(evidence.pieces) == 3  # a, b, and b measured again
 
 
 def test_a_file_that_is_no_evidence_is_named(tmp_path):

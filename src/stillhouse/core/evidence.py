@@ -10,7 +10,7 @@ import fcntl
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,6 +56,14 @@ class ClaimedArm:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """What a piece of a benchmark took, and the code that made it."""
+
+    seconds: float
+    commit: str | None
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Content of benchmarks/results/<method>.json."""
 
@@ -67,6 +75,8 @@ class Evidence:
     """Sum of the arms' own wall-clock minutes."""
     claims: tuple[Claim, ...]
     arms: tuple[ClaimedArm, ...]
+    pieces: Mapping[str, Piece] = field(default_factory=dict)
+    """The pieces of work behind it, by the hash of what decides them."""
 
 
 def ratio_of_means(
@@ -171,15 +181,58 @@ class Bench:
     def _file(self, key: Mapping[str, Any]) -> Path:
         return self.pieces / f"{content_hash([repr(sorted(key.items()))])}.json"
 
+    def known_arms(self) -> list[ClaimedArm]:
+        """The arms so far, and after them those that only an earlier result file has."""
+        if not self.results_file.exists():
+            return list(self.arms)
+        told = {_place(claimed) for claimed in self.arms}
+        earlier = read_evidence(self.results_file).arms
+        return [*self.arms, *(claimed for claimed in earlier if _place(claimed) not in told)]
+
     def write(self, claims: Iterable[Claim]) -> Path:
-        """Write the result file from the pieces and arms so far; its commit is the one that made the pieces."""
-        seconds = sum(piece["seconds"] for piece in self.asked.values())
-        made_at = ", ".join(sorted({str(piece.get("commit")) for piece in self.asked.values()}))
+        """Write the result file from the pieces and arms so far.
+
+        What an earlier file says of claims and arms that are not made again is kept: the pieces of a long benchmark need
+        not be on one machine. A claim or an arm that the script no longer has must be taken out of the file by hand.
+        """
+        made = list(claims)
+        pieces = {file.stem: Piece(piece["seconds"], piece.get("commit")) for file, piece in self.asked.items()}
+        if self.results_file.exists():
+            earlier = read_evidence(self.results_file)
+            again = {claim.id for claim in made}
+            made += [claim for claim in earlier.claims if claim.id not in again]
+            before = earlier.pieces or {"earlier": Piece(60 * earlier.minutes, earlier.commit)}
+            pieces = {**before, **pieces}
+        commits = {name for piece in pieces.values() for name in str(piece.commit).split(", ")}
+        minutes = round(sum(piece.seconds for piece in pieces.values()) / 60, 2)
         evidence = Evidence(
-            self.method, made_at, environment(), round(seconds / 60, 2), tuple(claims), tuple(self.arms)
+            self.method,
+            ", ".join(sorted(commits)),
+            environment(),
+            minutes,
+            tuple(made),
+            tuple(self.known_arms()),
+            pieces,
         )
         write_json(self.results_file, cattrs.unstructure(evidence))
         return self.results_file
+
+
+def _place(claimed: ClaimedArm) -> tuple[str, str, int | None]:
+    """What tells an arm of a result file from the others."""
+    return claimed.claim, claimed.arm.name, claimed.arm.seed
+
+
+def read_evidence(file: Path) -> Evidence:
+    """One result file.
+
+    Raises:
+        UserError: it is not one.
+    """
+    try:
+        return cattrs.structure(read_json(file), Evidence)
+    except (cattrs.BaseValidationError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} is not a result file", "write it again with its benchmark script") from error
 
 
 def load_evidence(folder: Path) -> list[Evidence]:
@@ -190,13 +243,7 @@ def load_evidence(folder: Path) -> list[Evidence]:
     """
     if not folder.is_dir():
         raise UserError(f"no folder {folder}", "give the benchmarks' results folder with --results")
-    found = []
-    for file in sorted(folder.glob("*.json")):
-        try:
-            found.append(cattrs.structure(read_json(file), Evidence))
-        except (cattrs.BaseValidationError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{file} is not a result file", "write it again with its benchmark script") from error
-    return found
+    return [read_evidence(file) for file in sorted(folder.glob("*.json"))]
 
 
 def print_estimate(title: str, seconds: float, pieces: int) -> None:

@@ -58,9 +58,9 @@ class DistillationTask(JudgedTask):
     """Learning rate of the critic."""
     warmup_steps: int = 0
     """Steps over which the learning rates rise from 0."""
-    cooldown: float = 0.3
+    cooldown: float = 0.7
     """Share of the steps, at the end, over which the learning rates fall to 0."""
-    ema_decay: float = 0.95
+    ema_decay: float = 0.98
     """Memory of the average of the student's weights that is exported; 0 for none."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the networks; the weights stay float32."""
