@@ -44,7 +44,16 @@ SETS: dict[str, dict[str, Any]] = {
     "law school": {"data": "law-school"},
     "adult race": {"data": "adult", "sensitive": ("race",)},
     "adult both": {"data": "adult", "sensitive": ("sex", "race")},
-    "colour-mnist": {"data": "colour-mnist", "latent": 16},
+    "colour-mnist": {
+        "data": "colour-mnist",
+        "latent": 16,
+        "fair_given": "label",
+        "batch": 128,
+        "pairs": 128,
+        "teacher_updates": 1500,
+        "student_updates": 1000,
+        "sampler_updates": 1000,
+    },
 }
 FAIR_BASELINES = ("FLDGM GAN", "FLDGM diffusion", "TabFairGAN-style")
 PARTS = ("tuning", "runs", "ablations", "proxy", "sizes", "write")
