@@ -44,7 +44,16 @@ SETS: dict[str, dict[str, Any]] = {
     "law school": {"data": "law-school"},
     "adult race": {"data": "adult", "sensitive": ("race",)},
     "adult both": {"data": "adult", "sensitive": ("sex", "race")},
-    "colour-mnist": {"data": "colour-mnist", "latent": 16},
+    "colour-mnist": {
+        "data": "colour-mnist",
+        "latent": 16,
+        "fair_given": "label",
+        "batch": 128,
+        "pairs": 128,
+        "teacher_updates": 1500,
+        "student_updates": 1000,
+        "sampler_updates": 1000,
+    },
 }
 FAIR_BASELINES = ("FLDGM GAN", "FLDGM diffusion", "TabFairGAN-style")
 PARTS = ("tuning", "runs", "ablations", "proxy", "sizes", "write")
@@ -100,10 +109,12 @@ def set_claims(name: str, arms: Arms) -> list[Claim]:
     rival, n = arms[best], len(ours)
     parity, aware, accuracy = metric("parity_ratio"), metric("aware_parity_ratio"), metric("balanced_accuracy")
     note = f"Best fair baseline: {best}."
+    most = ratio(utility_of, real, rival)[0]
+    ceiling = f"Rows that are copies of the training rows reach {most:.3f} times the baseline's utility."
     rows = [
         claim("fairness", "Parity ratio 5 % above the best fair baseline", name, ratio(parity, ours, rival), ">= 1.05", n, 1.05, note),
         claim("quality", "Sample quality 5 % above the best fair baseline", name, ratio(quality_of, ours, rival), ">= 1.05", n, 1.05),
-        claim("utility", "Utility 10 % above the best fair baseline", name, ratio(utility_of, ours, rival), ">= 1.1", n, 1.10),
+        claim("utility", "Utility 10 % above the best fair baseline", name, ratio(utility_of, ours, rival), ">= 1.1", n, 1.10, ceiling),
         claim("equal accuracy", "Balanced accuracy no lower than the best fair baseline's", name, ratio(accuracy, ours, rival), ">= 1.0", n),
         claim("fairer than real rows", "Parity ratio 5 % above models trained on the real rows", name, ratio(parity, ours, real), ">= 1.05", n),
     ]  # fmt: skip
@@ -139,6 +150,7 @@ def ablation_claims(arms: Arms) -> list[Claim]:
         ("utility loss", "Utility with the utility loss over without", utility_of, "no utility loss", ">= 1.0"),
         ("student fairness", "Parity ratio with the student's fairness term over without", metric("parity_ratio"), "no student fairness", ">= 1.0"),
         ("student s-AUROC", "s-AUROC from z with the student's fairness term over without", metric("sensitive_auroc"), "no student fairness", "<= 1.0"),
+        ("rows as generated", "Parity ratio with the decoder taught on rows as generated over pairs as encoded", metric("parity_ratio"), "pairs as encoded", ">= 1.0"),
         ("penalty", "Parity ratio with the penalties over without any", metric("parity_ratio"), "beta 0", ">= 1.0"),
         ("penalty, z", "s-AUROC from z with the penalties over without any", metric("sensitive_auroc"), "beta 0", "<= 1.0"),
     )  # fmt: skip
@@ -320,8 +332,9 @@ def main() -> None:
     tune(protocol.bench, "tuning" in chosen.parts)
     claims = protocol.run_claims() + protocol.ablations() + protocol.proxy() + protocol.sizes()
     print(protocol.bench.write(claims))
-    write_page(protocol.bench.arms, Path(__file__).resolve().parent.parent / "docs" / "methods" / "fair_tables.md")
-    front(protocol.bench.arms, protocol.bench.results_file.with_name("fair_tables_front.svg"))
+    arms = protocol.bench.known_arms()
+    write_page(arms, Path(__file__).resolve().parent.parent / "docs" / "methods" / "fair_tables.md")
+    front(arms, protocol.bench.results_file.with_name("fair_tables_front.svg"))
 
 
 if __name__ == "__main__":

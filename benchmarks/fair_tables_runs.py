@@ -10,17 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import cattrs
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from stillhouse.core.run import Run
 from stillhouse.methods import fair_tables
-from stillhouse.methods.fair_tables import pipeline
+from stillhouse.methods.fair_tables import pipeline, stages
 from stillhouse.methods.fair_tables.evaluation import measure
+from stillhouse.methods.fair_tables.networks import FairVAE, Syntax
 from stillhouse.methods.fair_tables.sampler import FairTable
 from stillhouse.methods.fair_tables.stages import posteriors
+from stillhouse.methods.fair_tables.table_syntax import label_divergence
 from stillhouse.methods.fair_tables.task import Task, table_task
 from stillhouse.tables.codec import TableCodec
 from stillhouse.tables.datasets import open_source
@@ -33,11 +38,13 @@ OF_STUDENT: dict[str, dict[str, Any]] = {
     "no quality loss": {"quality_weight": 0.0},
     "no utility loss": {"utility_weight": 0.0},
     "no student fairness": {"student_fairness_weight": 0.0},
+    "pairs as encoded": {},
+    "student reads x": {"encoder_sees": "x"},
     "width 12": {"student_width": 12},
     "width 24": {"student_width": 24},
     "width 96": {"student_width": 96},
 }
-"""Ablations that share the teacher of their seed."""
+"""Ablations that share the teacher of their seed; `as_encoded` stands in for `as_generated` where the name says so."""
 OF_TEACHER: dict[str, dict[str, Any]] = {
     "beta 0": {"fairness_weight": 0.0, "student_fairness_weight": 0.0},
     "beta 10": {"fairness_weight": 10.0, "student_fairness_weight": 10.0},
@@ -93,10 +100,19 @@ def student_ablations(options: dict[str, Any], seed: int) -> dict[str, Any]:
     found = {}
     for name, changed in OF_STUDENT.items():
         changed_config = dataclasses.replace(config, **changed)
-        with scratch_run(changed_config) as run:
+        pairs = as_encoded if name == "pairs as encoded" else stages.as_generated
+        with scratch_run(changed_config) as run, patch.object(stages, "as_generated", pairs):
             _, maker = pipeline.distil(changed_config, task, teacher, run)
             found[name] = cattrs.unstructure(measure(maker, task, config.measured_rows, run))
     return found
+
+
+def as_encoded(student: FairVAE, teacher: FairVAE, syntax: Syntax, z: Tensor, z_t: Tensor, s: Tensor) -> Tensor:
+    """`as_generated` on the rows' own groups: the student sees z and s only as they occur together."""
+    with torch.no_grad():
+        output_t, logits_t = teacher.decode(z_t, s)
+    output, logits = student.decode(z, s)
+    return (syntax.divergence(output_t, output) + label_divergence(logits_t, logits)).mean()
 
 
 def teacher_ablation(options: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -106,6 +106,26 @@ def test_relative_dependence_knows_dependence_and_has_no_unit():
     assert scaled == pytest.approx(float(dependent), rel=1e-4)
 
 
+def test_reweighing_makes_label_and_group_independent():
+    s, y = torch.tensor([0, 0, 0, 1]), torch.tensor([0, 0, 1, 1])
+    # p(s) p(y) / p(s, y): 3/4 1/2 / (2/4), 3/4 1/2 / (1/4), 1/4 1/2 / (1/4)
+    weights = losses.reweighing(s, y)
+    assert weights.tolist() == [[0.75, 1.5], [0.0, 0.5]]
+    s, y = torch.arange(600) % 3, ((torch.arange(600) % 3 == 0) ^ (torch.arange(600) % 7 == 0)).long()
+    mu = 4 * y[:, None] + torch.randn(600, 1, generator=torch.Generator().manual_seed(0))
+    logvar = torch.full_like(mu, -2.0)
+    assert losses.relative_dependence(mu, logvar, s) > 0.1, "z tells the label, and so the group"
+    assert abs(losses.relative_dependence(mu, logvar, s, weights=losses.reweighing(s, y)[s, y])) < 0.01
+
+
+def test_a_weight_of_two_is_a_row_twice():
+    mu, logvar, s = posteriors(30, 2)
+    twice = torch.cat([torch.arange(30), torch.arange(10)])
+    weights = torch.where(torch.arange(30) < 10, 2.0, 1.0).double()
+    expected = losses.distance_covariance(mu[twice], logvar[twice], s[twice])
+    torch.testing.assert_close(losses.distance_covariance(mu, logvar, s, weights), expected)
+
+
 def test_student_losses():
     mu, logvar, _ = posteriors(20, 3)
     other, other_logvar, _ = posteriors(20, 3, seed=1)
@@ -355,6 +375,20 @@ def test_own_file_with_a_date_and_an_id(tmp_path):
     assert isinstance(table, FairTable)
     assert list(table.generate(10).columns) == list(source.columns)
     assert len(table.codec.groups) == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"latent": 0}, "--latent is 0; use 2 or more"),
+        ({"fairness_weight": -1.0}, "--fairness-weight is -1; use 0 or more"),
+        ({"rate": float("nan")}, "--rate is nan"),
+        ({"smoothing": ()}, "--smoothing"),
+    ],
+)
+def test_numbers_out_of_range_are_one_line(tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        stillhouse.run("fair_tables", out=tmp_path / "a", quiet=True, **{**TINY, **options})
 
 
 def test_a_file_needs_label_and_sensitive_columns(tmp_path):

@@ -68,6 +68,9 @@ class Config:
     """beta': weight of the same penalty on the student's own latents."""
     penalty: Literal["relative", "published"] = "relative"
     """relative (no unit, smoothed) or published (the paper's, whose weight is a power of ten such as 1e7)."""
+    fair_given: Literal["nothing", "label"] = "nothing"
+    """z says nothing of s at all, or nothing beyond what the label says; the second keeps labels that z could not hold
+    where the label nearly tells the group, and leaves it to the drawing of s to part the two."""
     smoothing: tuple[float, ...] = (0.5, 1.0)
     """Widths at which the relative penalty compares densities; 0 is no smoothing."""
     quality_weight: float = 1.0

@@ -61,9 +61,16 @@ class _LogOverlap(torch.autograd.Function):
 
 
 def log_group_overlaps(
-    mu: Float[Tensor, "n d"], variance: Float[Tensor, "n d"], groups: Int[Tensor, " n"], *, self_pairs: bool
+    mu: Float[Tensor, "n d"],
+    variance: Float[Tensor, "n d"],
+    groups: Int[Tensor, " n"],
+    weights: Float[Tensor, " n"] | None = None,
+    *,
+    self_pairs: bool,
 ) -> tuple[Float[Tensor, "k k"], Float[Tensor, " k"]]:
     """log D(s, s') = log mean_{i in s, j in s'} overlap(i, j) for the groups present, and their shares p(s).
+
+    With weights the means and the shares are weighted by w_i w_j and w_i.
 
     Computed in the log domain, a block of rows at a time; with gradients the blocks are computed again in the
     backward pass instead of kept.
@@ -76,10 +83,12 @@ def log_group_overlaps(
     parts = [part for k in groups.unique() if len(part := torch.nonzero(groups == k)[:, 0]) >= least]
     order = torch.cat(parts)
     mu, variance = mu[order], variance[order]
+    weights = mu.new_ones(len(mu)) if weights is None else weights[order]
+    log_weights = weights.log()
     sizes = [len(part) for part in parts]
 
     def block(rows: Tensor, mu: Tensor, variance: Tensor) -> Float[Tensor, "rows k"]:
-        overlap = log_overlap(mu[rows], variance[rows], mu, variance)
+        overlap = log_overlap(mu[rows], variance[rows], mu, variance) + log_weights[rows, None] + log_weights
         if not self_pairs:
             overlap = overlap.masked_fill(rows[:, None] == torch.arange(len(mu)), -torch.inf)
         return torch.stack([part.logsumexp(1) for part in overlap.split(sizes, 1)], 1)
@@ -90,35 +99,56 @@ def log_group_overlaps(
         checkpoint(block, b, mu, variance, use_reentrant=False) if again else block(b, mu, variance) for b in blocks
     ]
     totals = torch.stack([part.logsumexp(0) for part in torch.cat(sums).split(sizes)])
-    counts = torch.tensor(sizes, dtype=mu.dtype)
-    pairs = counts[:, None] * counts[None]
-    pairs = pairs if self_pairs else pairs - torch.diag(counts)
-    return totals - pairs.log(), counts / counts.sum()
+    sums_of = [torch.stack([part.sum() for part in w.split(sizes)]) for w in (weights, weights**2)]
+    pairs = sums_of[0][:, None] * sums_of[0][None]
+    pairs = pairs if self_pairs else pairs - torch.diag(sums_of[1])
+    return totals - pairs.log(), sums_of[0] / sums_of[0].sum()
+
+
+def reweighing(groups: Int[Tensor, " n"], labels: Int[Tensor, " n"]) -> Float[Tensor, "groups classes"]:
+    """w(s, y) = p(s) p(y) / p(s, y): so weighted, group and label are independent (Kamiran and Calders, 2012); 0 where p(s, y) is.
+
+    Under these weights a latent may say everything of the label and still be independent of the group.
+    """
+    joint = torch.zeros(int(groups.max()) + 1, int(labels.max()) + 1)
+    joint.index_put_((groups, labels), torch.ones(len(groups)), accumulate=True)
+    expected = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True) / joint.sum()
+    return torch.where(joint > 0, expected / joint.clamp_min(1), 0.0)
 
 
 def distance_covariance(
-    mu: Float[Tensor, "n d"], logvar: Float[Tensor, "n d"], groups: Int[Tensor, " n"]
+    mu: Float[Tensor, "n d"],
+    logvar: Float[Tensor, "n d"],
+    groups: Int[Tensor, " n"],
+    weights: Float[Tensor, " n"] | None = None,
 ) -> Float[Tensor, ""]:
     """V^2(Z, S) = sum_s p(s)^2 INT (q(z|s) - q(z))^2 dz, exactly, for q(z) = 1/n sum_i N(mu_i, v_i).
 
     = sum_s p(s)^2 [ D(all, all) + D(s, s) - 2 D(s, all) ] (arXiv 2408.10755, the penalty of its teacher).
     """
-    log_d, shares = log_group_overlaps(mu, logvar.exp(), groups, self_pairs=True)
+    log_d, shares = log_group_overlaps(mu, logvar.exp(), groups, weights, self_pairs=True)
     return _covariance(log_d.exp(), shares)
 
 
 def relative_dependence(
-    mu: Float[Tensor, "n d"], logvar: Float[Tensor, "n d"], groups: Int[Tensor, " n"], widths: Sequence[float] = (0.0,)
+    mu: Float[Tensor, "n d"],
+    logvar: Float[Tensor, "n d"],
+    groups: Int[Tensor, " n"],
+    widths: Sequence[float] = (0.0,),
+    weights: Float[Tensor, " n"] | None = None,
 ) -> Float[Tensor, ""]:
     """V^2 / D(all, all), estimated without self pairs and averaged over smoothing widths; about 0 when Z and S are independent.
 
     The ratio has no unit: its weight keeps its meaning in any number of dimensions, and posteriors cannot lower it by
     growing wide. A width h adds h^2 to the variances, that is, compares densities smoothed by N(0, h^2): narrow
     posteriors see only differences as small as themselves, a wide h sees the shift of a whole group.
+
+    Args:
+        weights: what each row counts; see `reweighing`.
     """
     total = mu.new_zeros(())
     for width in widths:
-        log_d, shares = log_group_overlaps(mu, logvar.exp() + width**2, groups, self_pairs=False)
+        log_d, shares = log_group_overlaps(mu, logvar.exp() + width**2, groups, weights, self_pairs=False)
         log_all = torch.logsumexp((log_d + shares.log()[:, None] + shares.log()[None]).flatten(), 0)
         total = total + _covariance((log_d - log_all).exp(), shares)
     return total / len(widths)

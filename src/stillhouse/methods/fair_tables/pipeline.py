@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from stillhouse.core.errors import require
 from stillhouse.core.files import write_atomically
 from stillhouse.core.result import Arm, Cost, Result, Role
 from stillhouse.core.run import Run
@@ -18,6 +19,7 @@ from stillhouse.methods.fair_tables import report
 from stillhouse.methods.fair_tables.baselines import TabFairGAN, sample_marginals, train_tabfairgan
 from stillhouse.methods.fair_tables.evaluation import METRICS, Maker, constant_arm, measure
 from stillhouse.methods.fair_tables.images import colour_mnist_task
+from stillhouse.methods.fair_tables.losses import reweighing
 from stillhouse.methods.fair_tables.networks import (
     DiffusionSampler,
     FairVAE,
@@ -54,12 +56,37 @@ GAN_RATE = 5e-4
 """Learning rate of the GAN on latents."""
 
 
+LEAST: Mapping[str, float] = {
+    **dict.fromkeys(("latent", "teacher_width", "student_width", "batch", "pairs"), 2),
+    **dict.fromkeys(("teacher_updates", "student_updates", "sampler_updates", "tabfairgan_updates"), 1),
+    **dict.fromkeys(("fairness_weight", "student_fairness_weight", "quality_weight", "utility_weight"), 0),
+    **dict.fromkeys(("label_weight", "kl_weight", "tabfairgan_fairness", "most_rows"), 0),
+    **dict.fromkeys(("rate", "student_rate", "tabfairgan_rate"), 1e-8),
+    "measured_rows": 50,
+}
+"""The least value of every option that is a number."""
+
+
+def check(config: Config) -> None:
+    """Refuse numbers that no run can be made with.
+
+    Raises:
+        UserError: names the option and its least value.
+    """
+    for name, least in LEAST.items():
+        option, value = "--" + name.replace("_", "-"), getattr(config, name)
+        require(value >= least, f"{option} is {value:g}", f"use {least:g} or more")
+    enough = len(config.smoothing) > 0 and min(config.smoothing) >= 0
+    require(enough, f"--smoothing is {config.smoothing}", "give one or more widths, 0 for none")
+
+
 def open_task(config: Config) -> Task:
     """The rows a config names, checked, split and encoded.
 
     Raises:
-        UserError: they cannot be used.
+        UserError: they cannot be used, or an option is out of range.
     """
+    check(config)
     if config.data == "colour-mnist":
         return colour_mnist_task(config.most_rows, config.seed)
     source = open_source(config.data, config.label, config.sensitive, config.positive, config.drop)
@@ -218,7 +245,8 @@ def new_vae(config: Config, task: Task, width: int, stage: str) -> FairVAE:
 
 def penalty(config: Config, task: Task, weight: float) -> Penalty:
     """The config's dependence penalty with some weight."""
-    return Penalty(weight, config.penalty, config.smoothing, len(task.train), config.pairs)
+    weights = reweighing(task.train.s, task.train.y) if config.fair_given == "label" else None
+    return Penalty(weight, config.penalty, config.smoothing, len(task.train), config.pairs, weights)
 
 
 def student_loss(config: Config, task: Task) -> StudentLoss:
@@ -326,7 +354,7 @@ def seconds_per_update(config: Config, updates: int = 3) -> dict[str, float]:
 def _forward(vae: FairVAE, task: Task, rows: Data, weight: Penalty) -> Tensor:
     mu, logvar = vae.encode(rows.x, rows.s, rows.y)
     output, logits = vae.decode(mu, rows.s)
-    return task.syntax.nats(output, rows.x).mean() + logits.mean() + weight(mu, logvar, rows.s)
+    return task.syntax.nats(output, rows.x).mean() + logits.mean() + weight(mu, logvar, rows.s, rows.y)
 
 
 def _timed(work: Callable[[], object], times: int) -> float:

@@ -68,6 +68,7 @@ class Penalty:
         widths: smoothing widths of the relative form.
         rows: rows of training data, for the published form's factor.
         pairs: rows of a batch that are compared with one another.
+        weights: what a row of group s and label y counts, (groups, classes); None is 1. See `losses.reweighing`.
     """
 
     weight: float
@@ -75,15 +76,17 @@ class Penalty:
     widths: tuple[float, ...]
     rows: int
     pairs: int = 256
+    weights: Float[Tensor, "groups classes"] | None = None
 
-    def __call__(self, mu: Tensor, logvar: Tensor, s: Tensor) -> Float[Tensor, ""]:
+    def __call__(self, mu: Tensor, logvar: Tensor, s: Tensor, y: Tensor) -> Float[Tensor, ""]:
         """The weighted penalty."""
         if self.weight == 0:
             return mu.new_zeros(())
-        mu, logvar, s = mu[: self.pairs], logvar[: self.pairs], s[: self.pairs]
+        mu, logvar, s, y = mu[: self.pairs], logvar[: self.pairs], s[: self.pairs], y[: self.pairs]
+        counts = None if self.weights is None else self.weights[s, y]
         if self.form == "published":
-            return self.weight * self.rows / len(mu) * distance_covariance(mu, logvar, s)
-        return self.weight * relative_dependence(mu, logvar, s, self.widths)
+            return self.weight * self.rows / len(mu) * distance_covariance(mu, logvar, s, counts)
+        return self.weight * relative_dependence(mu, logvar, s, self.widths, counts)
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def train_teacher(
         mu, logvar = model.encode(rows.x, rows.s, rows.y)
         output, logits = model.decode(sample_posterior(mu, logvar), rows.s)
         reconstruction = syntax.nats(output, rows.x).mean() + loss.label * label_nats(logits, rows.y).mean()
-        divergence, unfair = kl_to_prior(mu, logvar), loss.penalty(mu, logvar, rows.s)
+        divergence, unfair = kl_to_prior(mu, logvar), loss.penalty(mu, logvar, rows.s, rows.y)
         descend(optimizer, reconstruction + loss.kl * divergence + unfair)
         return {"reconstruction": reconstruction, "kl": divergence, "penalty": unfair}
 
@@ -162,7 +165,7 @@ def distil_student(
             mu_t, logvar_t = teacher.encode(rows.x, rows.s, rows.y)
         mu, logvar = student.encode(rows.x, rows.s, rows.y)
         quality, utility = quality_loss(mu_t, mu), utility_loss(mu_t, logvar_t, mu, logvar)
-        unfair = loss.penalty(mu, logvar, rows.s)
+        unfair = loss.penalty(mu, logvar, rows.s, rows.y)
         noise = torch.randn_like(mu_t)
         z_t, z = at_noise(mu_t, logvar_t, noise), at_noise(mu, logvar, noise).detach()
         made = as_generated(student, teacher, syntax, z, z_t, rows.s)
