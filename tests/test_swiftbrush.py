@@ -360,7 +360,7 @@ def test_student_and_teacher_open_in_diffusers(tmp_path):
     unet = UNet2DConditionModel.from_pretrained(run.model_folder / "unet")
     assert unet.config.cross_attention_dim == 32
     scheduler = DDPMScheduler.from_pretrained(run.model_folder / "scheduler")
-    assert scheduler.config.prediction_type == "epsilon"
+    assert scheduler.config.prediction_type == "v_prediction"
     assert scheduler.alphas_cumprod[-1] == pytest.approx(0.0047, abs=1e-4)
     student = stillhouse.load(run.folder)
     seven, three = student([CAPTIONS[7]], seed=1), student([CAPTIONS[3]], seed=1)

@@ -47,8 +47,8 @@ class TeacherPlan:
     """Channels of the UNet's levels, each level half the size of the one before."""
     text: bool = False
     """Conditions are captions instead of classes."""
-    prediction: Literal["edm", "epsilon"] = "edm"
-    """What the network predicts: EDM's F, or the noise, on the noise grid of Stable Diffusion."""
+    prediction: Literal["edm", "epsilon", "v_prediction"] = "edm"
+    """What the network predicts: EDM's F, or the noise or velocity, on the noise grid of Stable Diffusion."""
     updates: int = 800
     batch: int = 128
     lr: float = 2e-3
@@ -60,7 +60,9 @@ class TeacherPlan:
     @property
     def preconditioning(self) -> Preconditioning:
         """How the network becomes a denoiser."""
-        return Edm() if self.prediction == "edm" else VariancePreserving(stable_diffusion_alphas(), "epsilon")
+        if self.prediction == "edm":
+            return Edm()
+        return VariancePreserving(stable_diffusion_alphas(), self.prediction)
 
 
 @dataclass(frozen=True)
@@ -311,8 +313,8 @@ def train_teacher(plan: TeacherPlan, data: ImageData, run: Run, device: torch.de
         def fill(place: Path) -> None:
             save_model(cast(Denoiser, trained), text_encoder, place, class_names=data.class_names)
             write_json(place / "training.json", made)
-            if plan.prediction == "epsilon":
-                stable_diffusion_scheduler().save_pretrained(place / "scheduler")
+            if plan.prediction != "edm":
+                stable_diffusion_scheduler(plan.prediction).save_pretrained(place / "scheduler")
 
         make_folder_atomically(folder, fill)
     return Path(from_leader(str(folder)))
@@ -325,9 +327,9 @@ def _training_sigmas(noise: Preconditioning, level: Float[Tensor, " batch"]) -> 
     return noise.sigma(torch.special.ndtr(level))
 
 
-def stable_diffusion_scheduler() -> Any:
-    """Stable Diffusion's noise grid (arXiv 2112.10752), for a network that predicts the noise."""
-    return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+def stable_diffusion_scheduler(prediction: str = "epsilon") -> Any:
+    """Stable Diffusion's noise grid (arXiv 2112.10752), for a network that predicts the noise, or the velocity."""
+    return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction)
 
 
 def stable_diffusion_alphas() -> tuple[float, ...]:
