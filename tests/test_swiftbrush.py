@@ -377,7 +377,7 @@ def watch(event, args):
     if event == "open" and isinstance(args[0], str):
         opened.append(args[0])
 sys.addaudithook(watch)
-from stillhouse.diffusion import image_files, images
+from stillhouse.vision import image_files, images
 def forbidden(*args, **kwargs):
     raise AssertionError("an image was asked for")
 images.load_images = images.read_folder = images.read_npz = forbidden
