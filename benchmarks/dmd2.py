@@ -1,4 +1,4 @@
-"""DMD2's claims, measured again: python benchmarks/dmd2.py [--part digits|mnist|text|schedule|speed|memory|kills|peer|write|all]
+"""DMD2's claims, measured again: python benchmarks/dmd2.py [--part digits|mnist|short|text|schedule|speed|memory|kills|peer|write|all]
 
 Every arm of a data set shares the teacher, the data splits, the batch, the evaluation noise and the tuning budget: one
 learning rate out of two, chosen per arm on the select split with a seed of its own, then reported on the report split.
@@ -19,14 +19,18 @@ import tyro
 from dmd2_arms import (
     ARMS,
     BENCH,
+    DIGITS_ARMS,
     LEARNING_RATES,
     LONG,
+    LONG_PLAIN,
     MNIST_ARMS,
     OURS,
     PEER_VARIANTS,
     RECIPES,
     SCHEDULES,
     SEEDS,
+    SHORT,
+    SHORT_ARMS,
     TUNING_SEED,
     TUNING_SHARE,
     finished_runs,
@@ -118,13 +122,15 @@ COMPARISONS: tuple[Comparison, ...] = (
 
 def claims_of(data: str, part: str) -> list[Claim]:
     """The claims that this data set's finished arms decide."""
-    names = tuple(RECIPES) if data == "digits" else MNIST_ARMS
+    names = {"digits": DIGITS_ARMS, "mnist-5k": MNIST_ARMS, SHORT: SHORT_ARMS}[data]
     found = {name: runs for name in names if (runs := finished_runs(data, name))}
     collect_arms(data, found)
     made = []
-    if LONG in found:
-        title = f"One step, {RECIPES[LONG].student_updates(data)} updates"
-        made += against_teacher("one-step", title, found[LONG], 0.55, data, part)
+    for name, id in ((LONG, "one-step"), (LONG_PLAIN, "one-step-plain")):
+        if name in found:
+            gan = "" if name == LONG else ", no GAN"
+            title = f"One step, {RECIPES[name].student_updates(data)} updates{gan}"
+            made += against_teacher(id, title, found[name], 0.55 if name == LONG else None, data, part)
     if "4 steps, backward simulation" in found:
         made += against_teacher("four-step", "4 steps", found["4 steps, backward simulation"], None, data, part)
     fids = {name: values(runs, "fid") for name, runs in found.items()}
@@ -140,7 +146,7 @@ def claims_of(data: str, part: str) -> list[Claim]:
         }
         made.append(ratio_claim(f"gan-passes-{data}", "+ GAN against none, FID at equal network passes", None,
                                 gan, fids["5:1"], "<= 1.0", data, part, note="the GAN arm read off its curve, before its cooldown"))  # fmt: skip
-    return made + speed_claims(data)
+    return made + (speed_claims(data) if data != SHORT else [])
 
 
 def speed_claims(data: str) -> list[Claim]:
@@ -199,7 +205,7 @@ def mean(values: list[float]) -> float:
 
 def write() -> None:
     """Claims from whatever pieces are here; nothing is computed."""
-    made = claims_of("digits", "digits") + claims_of("mnist-5k", "mnist") + peer_claims()
+    made = claims_of("digits", "digits") + claims_of("mnist-5k", "mnist") + claims_of(SHORT, "short") + peer_claims()
     if runs := finished_runs("captioned digits", OURS):
         collect_arms("captioned digits", {OURS: runs})  # one seed: arms in the file, but no claim
     if kills := BENCH.kept({"part": "kills"}):
@@ -218,7 +224,9 @@ def write() -> None:
 
 
 def main(
-    part: Literal["digits", "mnist", "text", "schedule", "speed", "memory", "kills", "peer", "write", "all"] = "all",
+    part: Literal[
+        "digits", "mnist", "short", "text", "schedule", "speed", "memory", "kills", "peer", "write", "all"
+    ] = "all",
     arms: tuple[str, ...] = (),
     from_the_end: bool = False,
 ) -> None:
@@ -233,9 +241,11 @@ def main(
     pieces = len(ARMS) * (len(SEEDS["digits"]) + len(LEARNING_RATES)) + len(MNIST_ARMS) * len(SEEDS["mnist-5k"]) + 40
     print_estimate("dmd2", 2.5 * 3600, pieces)
     if part in ("digits", "all"):
-        run_part("digits", arms or tuple(RECIPES), from_the_end)
+        run_part("digits", arms or DIGITS_ARMS, from_the_end)
     if part in ("mnist", "all"):
         run_part("mnist-5k", arms or MNIST_ARMS, from_the_end)
+    if part in ("short", "all"):
+        run_part(SHORT, arms or SHORT_ARMS, from_the_end)
     if part in ("text", "all"):
         run_part("captioned digits", (OURS,), from_the_end)
     if part in ("schedule", "all"):
