@@ -20,9 +20,9 @@ import tyro
 from image_arms import TUNING_SEED, made_claim, run_value
 from stillhouse.core.evidence import Bench, Claim, ClaimedArm, mean_with_interval, print_estimate, ratio_of_means
 from stillhouse.core.result import Arm, Cost
-from stillhouse.diffusion.images import load_images, split
 from stillhouse.diffusion.teacher import teacher_folder
 from stillhouse.methods.swiftbrush import PRESETS, teacher_plan
+from stillhouse.vision.images import load_images, split
 
 FOLDER = Path(__file__).resolve().parent
 BENCH = Bench("swiftbrush", FOLDER)

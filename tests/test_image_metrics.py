@@ -9,8 +9,7 @@ from torch import nn
 from stillhouse.core.errors import UserError
 from stillhouse.core.seeding import generator
 from stillhouse.diffusion import metrics
-from stillhouse.diffusion.features import Features, FeatureSettings, _shifted, trained_features
-from stillhouse.diffusion.images import ImageData, Splits, load_images, split
+from stillhouse.diffusion.features import Features, FeatureSettings, trained_features
 from stillhouse.diffusion.metrics import (
     ImageEvaluator,
     class_accuracy,
@@ -22,6 +21,8 @@ from stillhouse.diffusion.metrics import (
     precision_recall,
     symmetric_root,
 )
+from stillhouse.vision.augmentation import shifted
+from stillhouse.vision.images import ImageData, Splits, load_images, split
 
 
 def normal(*shape, seed=0):
@@ -361,7 +362,7 @@ def test_damaged_feature_network_is_named(digits, tmp_path, monkeypatch):
 def test_shifts_move_whole_images():
     torch.manual_seed(0)
     image = torch.arange(25.0).view(1, 1, 5, 5)
-    moved = _shifted(image.repeat(200, 1, 1, 1), 1)
+    moved = shifted(image.repeat(200, 1, 1, 1), 1)
     padded = torch.nn.functional.pad(image, (1,) * 4, mode="replicate")[0, 0]
     allowed = {tuple(padded[r : r + 5, c : c + 5].flatten().tolist()) for r in range(3) for c in range(3)}
     assert {tuple(each.flatten().tolist()) for each in moved} == allowed

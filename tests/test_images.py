@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from stillhouse.core.errors import UserError
-from stillhouse.diffusion.images import (
+from stillhouse.vision.images import (
     CELL_PIXELS,
     GAP_PIXELS,
     ImageData,
@@ -21,7 +21,7 @@ from stillhouse.diffusion.images import (
     save_grid,
     split,
 )
-from stillhouse.diffusion.public_images import read_idx
+from stillhouse.vision.public_images import read_idx
 
 
 def picture(path, size=(16, 16), colour=128, mode="L"):

@@ -15,12 +15,10 @@ from stillhouse.core.errors import UserError
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
 from stillhouse.diffusion import features
-from stillhouse.diffusion.captioned_digits import ATTRIBUTES, CAPTIONS, COMBINATIONS, STYLES, _in_style
 from stillhouse.diffusion.conditions import Conditions, EmbeddedWhenDrawn, new_text_encoder, text_conditions
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.draw import RealImages
 from stillhouse.diffusion.features import _scores
-from stillhouse.diffusion.images import captions, load_images, split
 from stillhouse.diffusion.lora import AdaptersOff, with_lora
 from stillhouse.diffusion.losses import plain_matching_gradient
 from stillhouse.diffusion.metrics import attribute_accuracies
@@ -43,6 +41,8 @@ from stillhouse.methods.swiftbrush import (
     prepare,
     vsd_weight,
 )
+from stillhouse.vision.captioned_digits import ATTRIBUTES, CAPTIONS, COMBINATIONS, STYLES, _in_style
+from stillhouse.vision.images import captions, load_images, split
 from test_diffusion import tiny_unet
 from test_dmd2 import stable_diffusion_folder  # noqa: F401 (a fixture)
 from tiny_networks import text_unet

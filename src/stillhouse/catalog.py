@@ -84,6 +84,7 @@ CATALOG: dict[str, Entry] = {
         "fine-tuned text encoder to a small one",
         "a fine-tuned encoder, texts",
         "the best small encoder and why",
+        "stillhouse.methods.distiller",
     ),
     "autodistil": Entry(
         "AutoDistil",
@@ -107,6 +108,7 @@ CATALOG: dict[str, Entry] = {
         "student search for an image classifier",
         "an image classifier, a budget",
         "the student that distils best",
+        "stillhouse.methods.diswot",
     ),
     "similar_tasks": Entry(
         "DistillNearest / DistillWeighted",

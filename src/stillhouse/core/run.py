@@ -10,8 +10,10 @@ import json
 import os
 import secrets
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -153,6 +155,13 @@ class Run:
                 found.append(entry)
         return found
 
+    def kept(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """`compute()`'s JSON value, kept in arms/<name>.json and taken from there when the run is resumed."""
+        file = self.folder / "arms" / f"{name}.json"
+        if not file.exists():
+            write_json(file, compute())
+        return dict(read_json(file))
+
     def close(self) -> None:
         """Let another process have the folder."""
         if self._lock:
@@ -188,6 +197,16 @@ class Run:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         return lock
+
+
+@contextmanager
+def temporary_run(name: str, seed: int, *, quiet: bool = True) -> Iterator[Run]:
+    """A run in a folder that is gone afterwards, for networks that are trained on the way to something else."""
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Run.create(name, {"seed": seed}, out=Path(scratch) / "run", quiet=quiet) as run,
+    ):
+        yield run
 
 
 def open_part(whole: Path, name: str, *, quiet: bool = False, checkpoint_seconds: float = 30.0) -> Run:

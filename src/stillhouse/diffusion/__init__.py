@@ -1,1 +1,1 @@
-"""Denoisers, samplers, score distillation, image data and image metrics."""
+"""Denoisers, samplers, score distillation and image metrics."""

@@ -9,7 +9,6 @@ combinations of attributes are learned with one head an attribute.
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,10 +22,11 @@ from torch import Tensor, nn
 from stillhouse.core.cache import cached_folder
 from stillhouse.core.errors import Interrupted, UserError, require
 from stillhouse.core.files import read_json, write_json
-from stillhouse.core.run import Run
+from stillhouse.core.run import temporary_run
 from stillhouse.core.seeding import generator
 from stillhouse.core.training import Stateful, fit
-from stillhouse.diffusion.images import ImageData, Splits
+from stillhouse.vision.augmentation import shifted
+from stillhouse.vision.images import ImageData, Splits
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -160,7 +160,7 @@ def _train(network: FeatureNetwork, data: ImageData, settings: FeatureSettings, 
     def step(update: int) -> dict[str, Tensor]:
         chosen = torch.randint(len(data), (settings.batch,))
         images, labels = _task(data, data.images[chosen], data.labels[chosen], torch.randint(ROTATIONS, (len(chosen),)))
-        loss = nn.functional.cross_entropy(_scores(data, network(_shifted(images, data.size // 8))[1]), labels)
+        loss = nn.functional.cross_entropy(_scores(data, network(shifted(images, data.size // 8))[1]), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -168,11 +168,7 @@ def _train(network: FeatureNetwork, data: ImageData, settings: FeatureSettings, 
         return {"loss": loss.detach()}
 
     state: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "schedule": schedule}
-    options = {"seed": settings.seed}
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        Run.create("features", options, out=Path(scratch) / "run", quiet=quiet) as run,
-    ):
+    with temporary_run("features", settings.seed, quiet=quiet) as run:
         try:
             fit(step, state, settings.updates, run, stage="features", agree=bool)
         except Interrupted:
@@ -185,15 +181,6 @@ def _task(data: ImageData, images: Tensor, labels: Tensor, turns: Int[Tensor, " 
         return images, labels
     turned = [torch.rot90(image, int(turn), (1, 2)) for image, turn in zip(images, turns, strict=True)]
     return torch.stack(turned), turns
-
-
-def _shifted(images: Float[Tensor, "n c h w"], most: int) -> Float[Tensor, "n c h w"]:
-    """Each image moved by up to `most` pixels both ways, its edge continued."""
-    count, _, height, width = images.shape
-    padded = nn.functional.pad(images, (most,) * 4, mode="replicate")
-    offsets = torch.randint(2 * most + 1, (2, count, 1))
-    rows, columns = offsets[0] + torch.arange(height), offsets[1] + torch.arange(width)
-    return padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 @torch.no_grad()

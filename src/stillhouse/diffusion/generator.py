@@ -17,7 +17,7 @@ from stillhouse.diffusion.autoencoder import Autoencoder, load_autoencoder
 from stillhouse.diffusion.conditions import Conditions, TextEncoder, load_text_encoder, require_known_words, spread
 from stillhouse.diffusion.denoiser import SETTINGS_FILE, Denoiser, load_denoiser
 from stillhouse.diffusion.evaluation import draw_images, student_sampler
-from stillhouse.diffusion.images import save_grid
+from stillhouse.vision.images import save_grid
 
 
 class Generator:

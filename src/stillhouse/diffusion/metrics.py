@@ -18,8 +18,8 @@ from torch import Tensor
 from stillhouse.core.errors import UserError, require
 from stillhouse.core.seeding import generator
 from stillhouse.diffusion.features import FeatureExtractor, Features
-from stillhouse.diffusion.image_files import Attributes
-from stillhouse.diffusion.images import ImageData, Splits
+from stillhouse.vision.image_files import Attributes
+from stillhouse.vision.images import ImageData, Splits
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

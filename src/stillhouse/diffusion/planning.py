@@ -12,12 +12,12 @@ import torch
 from stillhouse.core.estimate import Estimate, Stage
 from stillhouse.diffusion.conditions import new_text_encoder
 from stillhouse.diffusion.denoiser import Denoiser, load_denoiser
-from stillhouse.diffusion.images import captions
 from stillhouse.diffusion.preconditioning import Edm
 from stillhouse.diffusion.samplers import guided_passes
 from stillhouse.diffusion.students import DistillationTask, StudentTask
 from stillhouse.diffusion.task import ImageTask, curve_updates, load_splits, teacher_plan
 from stillhouse.diffusion.teacher import new_unet, teacher_folder
+from stillhouse.vision.images import captions
 
 REPEATS = 5
 

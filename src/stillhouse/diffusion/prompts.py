@@ -10,12 +10,12 @@ from stillhouse.core.cache import cached_folder
 from stillhouse.core.errors import UserError, first_line, require
 from stillhouse.core.files import content_hash, write_atomically
 from stillhouse.core.seeding import derive_seed
-from stillhouse.diffusion.captioned_digits import ATTRIBUTES, CAPTIONS
 from stillhouse.diffusion.conditions import spread
 from stillhouse.diffusion.evaluation import draw_images, heun_sampler
-from stillhouse.diffusion.images import ImageData, Splits, split
 from stillhouse.diffusion.task import JudgedTask, weights_hash
 from stillhouse.diffusion.teacher import Teacher
+from stillhouse.vision.captioned_digits import ATTRIBUTES, CAPTIONS
+from stillhouse.vision.images import ImageData, Splits, split
 
 BUILT_IN = "captioned-digits"
 JUDGED_PROMPTS = 20

@@ -29,9 +29,9 @@ from stillhouse.diffusion.evaluation import (
     student_sampler,
 )
 from stillhouse.diffusion.features import TrainedFeatures, trained_features
-from stillhouse.diffusion.images import Splits, load_images, save_grid, split
 from stillhouse.diffusion.metrics import ImageEvaluator
 from stillhouse.diffusion.teacher import Teacher, TeacherPlan, default_widths, get_teacher
+from stillhouse.vision.images import Splits, load_images, save_grid, split
 
 AXES = {
     "student_updates": "Student updates",

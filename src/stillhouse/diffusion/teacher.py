@@ -26,9 +26,9 @@ from stillhouse.core.training import Stateful, fit
 from stillhouse.diffusion.autoencoder import Autoencoder, load_autoencoder
 from stillhouse.diffusion.conditions import Conditions, TextEncoder, load_text_encoder, new_text_encoder
 from stillhouse.diffusion.denoiser import SETTINGS_FILE, Denoiser, load_denoiser, save_denoiser
-from stillhouse.diffusion.images import ImageData, captions
 from stillhouse.diffusion.losses import denoising_loss
 from stillhouse.diffusion.preconditioning import Edm, Preconditioning, VariancePreserving
+from stillhouse.vision.images import ImageData, captions
 
 NULL_TEXT = ""
 """The caption that means "none", as in Stable Diffusion."""

@@ -43,12 +43,10 @@ from stillhouse.core.estimate import Estimate
 from stillhouse.core.result import Arm, Cost, Result, Table
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
-from stillhouse.diffusion.captioned_digits import CAPTIONS
 from stillhouse.diffusion.conditions import TEXT_WIDTH, new_text_encoder, require_known_words, text_conditions
 from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.draw import RealImages
 from stillhouse.diffusion.generator import Generator, load_generator, sample_command
-from stillhouse.diffusion.images import load_images, split
 from stillhouse.diffusion.lora import AdaptersOff, with_lora
 from stillhouse.diffusion.losses import plain_matching_gradient
 from stillhouse.diffusion.planning import plan_prompt_distillation
@@ -83,6 +81,8 @@ from stillhouse.diffusion.teacher import (
     teacher_folder,
     train_teacher,
 )
+from stillhouse.vision.captioned_digits import CAPTIONS
+from stillhouse.vision.images import load_images, split
 
 ATTENTION = ("to_q", "to_v")
 """Layers that carry adapters in the paper's release."""

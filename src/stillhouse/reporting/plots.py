@@ -177,11 +177,20 @@ def _draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
         axes.step(xs, ys, where="post", color=COLOURS["muted"], linewidth=1, zorder=2)
 
 
+NAME_SHARE = 0.16
+"""Height of a guide's name and its distance, as a share of the panel."""
+
+
 def _guide(axes: Axes, value: float | None, name: str, style: str) -> None:
     """A level line with its name at the left end."""
     if not finite([value]) or value is None or (value <= 0 and axes.get_yscale() == "log"):
         return
     axes.axhline(value, linestyle=style, color=COLOURS["muted"], linewidth=1.1, zorder=1)
+    if style == ":":  # its name is below it, and must not lie on the axis
+        height = axes.bbox.height
+        line, bottom = axes.transData.transform((0, value))[1], axes.bbox.y0
+        if line - bottom < NAME_SHARE * height:
+            axes.set_ylim(bottom=axes.transData.inverted().transform((0, line - 1.2 * NAME_SHARE * height))[1])
     axes.annotate(
         name,
         (0, value),

@@ -14,8 +14,8 @@ from itertools import product
 import numpy as np
 from scipy import ndimage
 
-from stillhouse.diffusion.image_files import Attributes, RawImages
-from stillhouse.diffusion.public_images import DIGIT_NAMES, digits
+from stillhouse.vision.image_files import Attributes, RawImages
+from stillhouse.vision.public_images import DIGIT_NAMES, digits
 
 THICKNESS, SLANT, INVERSION = ("thin", "thick"), ("upright", "slanted"), ("", "inverted")
 STYLES = tuple(product(range(2), repeat=3))

