@@ -84,6 +84,7 @@ CATALOG: dict[str, Entry] = {
         "fine-tuned text encoder to a small one",
         "a fine-tuned encoder, texts",
         "the best small encoder and why",
+        "stillhouse.methods.distiller",
     ),
     "autodistil": Entry(
         "AutoDistil",

@@ -144,10 +144,43 @@ def claims(results: Path = Path("benchmarks/results"), json: bool = False, readm
         print(f"{file}: {'updated' if update_file(file, results) else 'up to date'}")
 
 
+def recommend(
+    data: str,
+    teacher: str = "minilm",
+    examples: int = 0,
+    layers: int = 2,
+    teacher_updates: int = 160,
+    max_tokens: int = 64,
+    top: int = 3,
+    json: bool = False,
+) -> None:
+    """Which text-distillation pipeline to try first on a task, learned from earlier searches.
+
+    Args:
+        data: as for `stillhouse run distiller --data`.
+        teacher: minilm, scratch, or a transformers folder; fine-tuned first where it has no classification head.
+        examples: use at most this many training texts; 0 for all.
+        layers: of the student.
+        teacher_updates: of the fine-tuning.
+        max_tokens: longer texts are cut.
+        top: how many pipelines to print.
+        json: machine-readable.
+    """
+    load_method("distiller")
+    from stillhouse.methods.distiller.config import Config
+    from stillhouse.methods.distiller.recommend import print_recommendation
+
+    config = Config(
+        data=data, teacher=teacher, examples=examples, layers=layers, teacher_updates=teacher_updates, max_tokens=max_tokens
+    )  # fmt: skip
+    print_recommendation(config, top, json)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_methods,
     "resume": resume_run,
     "compare": compare_runs,
+    "recommend": recommend,
     "claims": claims,
 }
 

@@ -12,7 +12,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -154,6 +154,13 @@ class Run:
             if all(entry.get(key) == value for key, value in equal.items()):
                 found.append(entry)
         return found
+
+    def kept(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """`compute()`'s JSON value, kept in arms/<name>.json and taken from there when the run is resumed."""
+        file = self.folder / "arms" / f"{name}.json"
+        if not file.exists():
+            write_json(file, compute())
+        return dict(read_json(file))
 
     def close(self) -> None:
         """Let another process have the folder."""

@@ -56,7 +56,7 @@ from stillhouse.graphs.training import (
 )
 from stillhouse.graphs.words import Words, learn_words
 from stillhouse.methods.mirage.commands import COMMANDS
-from stillhouse.methods.mirage.comparison import compared, kept
+from stillhouse.methods.mirage.comparison import compared
 from stillhouse.methods.mirage.config import Config
 from stillhouse.methods.mirage.student import BestSoFar, Student, load_student, save_student
 
@@ -229,7 +229,7 @@ def _summarised(config: Config, split: Split, words: Words, run: Run) -> tuple[S
         write_summary(summary, file)
         return {"seconds": seconds}
 
-    taken = kept(run, "summary", make)
+    taken = run.kept("summary", make)
     return read_summary(file), float(taken["seconds"])
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from stillhouse.core.files import read_json, write_json
 from stillhouse.core.result import Arm, Cost, Metric, Result, Role, Table
 from stillhouse.core.run import Run
 from stillhouse.graphs.arms import EVIDENCE_MARGIN, Arms, Row, no_evidence
@@ -26,14 +25,6 @@ METRICS = (
 )
 
 
-def kept(run: Run, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """`compute()`'s JSON value, kept in the run folder and taken from there when the run is resumed."""
-    file = run.folder / "arms" / f"{name}.json"
-    if not file.exists():
-        write_json(file, compute())
-    return dict(read_json(file))
-
-
 def compared(
     config: Config, run: Run, arms: Arms, summary: Summary, score: Score, distil_seconds: float, train_seconds: float
 ) -> Result:
@@ -44,7 +35,7 @@ def compared(
     rows: list[tuple[str, Role, Row]] = [(f"{summary.kind} summary", "student", student)]
     for name, role, compute in _planned(config, arms, student.bytes):
         run.log(f"arm: {name}")
-        value = kept(run, name.replace(" ", "-").replace(",", ""), lambda c=compute: dataclasses.asdict(c()))  # type: ignore[misc]
+        value = run.kept(name.replace(" ", "-").replace(",", ""), lambda c=compute: dataclasses.asdict(c()))  # type: ignore[misc]
         rows.append((name, role, Row(**value)))
     floor = next((row for name, _, row in rows if name == "untrained network"), None)
     marked = [(name, role, _marked(row, role, floor)) for name, role, row in rows]
@@ -104,7 +95,7 @@ def _sentence(config: Config, rows: list[tuple[str, Role, Row]], arms: Arms) -> 
 
 
 def _skew_table(config: Config, run: Run, arms: Arms) -> Table:
-    values = kept(run, "skew", lambda: _skew(arms))
+    values = run.kept("skew", lambda: _skew(arms))
     rows = tuple((name, value) for name, value in values.items())
     return Table("How skewed the trees are", ("what", "value"), rows, "Measured before distilling, on training graphs.")
 

@@ -1,0 +1,1 @@
+"""Text encoders: data, tokenizers, models, losses, teacher-output cache, shared by the text methods."""
