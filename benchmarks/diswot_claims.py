@@ -10,7 +10,7 @@ import numpy as np
 from diswot_scores import means
 from stillhouse.core.evidence import Claim, ClaimedArm, judge, mean_with_interval, ratio_of_means
 from stillhouse.core.result import Arm, Cost, Role
-from stillhouse.vision.ranking import PairTable, bootstrap, partial_tau, rank_sum, regret, spearman
+from stillhouse.vision.ranking import EQUAL_COST, PairTable, bootstrap, partial_tau, rank_sum, regret, spearman
 
 COMMAND = "python benchmarks/diswot.py"
 Scored = Mapping[str, list[float]]
@@ -41,10 +41,20 @@ COMBINED: Mapping[str, tuple[str, ...]] = {
         "kaiming/trained/logit_alignment",
         "kaiming/none/live_macs",
     ),
+    "NWOT + SynFlow + channel uniformity + live MACs": (
+        "kaiming/none/nwot",
+        "kaiming/none/synflow",
+        "kaiming/none/channel_uniformity",
+        "kaiming/none/live_macs",
+    ),
+    "SynFlow + channel uniformity": ("kaiming/none/synflow", "kaiming/none/channel_uniformity"),
+    "SNIP + NWOT + channel uniformity": ("kaiming/none/snip", "kaiming/none/nwot", "kaiming/none/channel_uniformity"),
     "NWOT + SynFlow": ("kaiming/none/nwot", "kaiming/none/synflow"),
     "relation + SynFlow": ("kaiming/random/relation", "kaiming/none/synflow"),
 }
 """Rank sums."""
+SAME = ("kaiming/permuted/class_gram", "gaussian/permuted/class_gram")
+"""Rows that are another row: the permuted teacher of these pieces has its channels in another order, which class_gram does not see."""
 OURS = "NWOT + channel uniformity + live MACs"
 SINGLE = ("nwot", "synflow", "grad_norm", "snip", "fisher", "grasp", "jacob_cov", "zen")
 PROXIES = tuple(f"kaiming/none/{name}" for name in SINGLE)
@@ -60,6 +70,8 @@ class Networks:
     truth: Sequence[float]
     cost: str
     """The score that cost is measured by."""
+    within: float = EQUAL_COST
+    """Networks whose costs differ by at most this factor cost the same."""
 
     @property
     def costs(self) -> list[float]:
@@ -78,12 +90,12 @@ class Networks:
 
     def table(self, row: str, at_equal_cost: bool = False) -> PairTable:
         """Pairs of networks under a row's score."""
-        return PairTable(self.scores(row), self.truth, self.costs if at_equal_cost else None)
+        return PairTable(self.scores(row), self.truth, self.costs if at_equal_cost else None, self.within)
 
 
 def all_rows(networks: Networks) -> list[str]:
     """Every row that the networks have scores for."""
-    keys = [key for key in networks.rows[0] if all(key in row for row in networks.rows)]
+    keys = [key for key in networks.rows[0] if all(key in row for row in networks.rows) and key not in SAME]
     return [*(name for name in COMBINED if networks.has(name)), *keys]
 
 

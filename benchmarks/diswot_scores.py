@@ -35,6 +35,7 @@ from stillhouse.vision.cells import CellNetwork, cell_of, live_cost, live_edges
 from stillhouse.vision.classes import Batch, class_batch, class_splits
 from stillhouse.vision.images import load_images
 from stillhouse.vision.resnets import CifarResNet, released_resnet
+from stillhouse.vision.soft_outputs import weights_hash
 
 MOST_DRAWS = 5
 CONTROLS: tuple[TeacherState, ...] = ("permuted", "noise")
@@ -133,17 +134,35 @@ def teacher_network(data: str) -> nn.Module:
 @cache
 def trained_teacher(draw: int, data: str) -> Sight:
     """The teacher as it is, on a draw's batch."""
-    network, batch = teacher_network(data), batches(draw + 1, data)[draw]
-    return look(network, batch, places_in(network, batch.shape), training=False)
+    return remembered(teacher_network(data), draw, data, training=False)
 
 
 @cache
 def random_teachers(scheme: Scheme, draw: int, data: str) -> dict[str, Sight]:
     """The teacher with random weights, and what is left of it without information."""
-    network, batch = teacher_network(data), batches(draw + 1, data)[draw]
+    network = teacher_network(data)
     initialise(network, scheme, generator(0, "teacher", draw))
-    random, rng = look(network, batch, places_in(network, batch.shape)), generator(0, "control", draw)
+    random, rng = remembered(network, draw, data, training=True), generator(0, "control", draw)
     return {"random": random, **{c: without_information(random, c, rng) for c in CONTROLS}}
+
+
+def remembered(network: nn.Module, draw: int, data: str, *, training: bool) -> Sight:
+    """A look at a draw's batch, from the cache if it was taken before."""
+    batch = batches(draw + 1, data)[draw]
+    places = places_in(network, batch.shape)
+
+    def make(folder: Path) -> None:
+        sight = look(network, batch, places, training=training)
+        stages = {f"stage{i}": value.clone() for i, value in enumerate(sight.stage_maps)}
+        seen = {"maps": sight.maps.contiguous(), "logits": sight.logits, "head_gradient": sight.head_gradient}
+        save_file({**seen, **stages}, folder / "seen.safetensors")
+
+    key = ("teacher's sight", weights_hash(network), data, str(draw), str(training))
+    seen = load_file(cached_folder("diswot sights", key, make) / "seen.safetensors")
+    stages = tuple(seen[f"stage{i}"] for i in range(len(places.stages)))
+    sight = Sight(network, batch, places, seen["maps"], stages, seen["logits"], [], torch.zeros(()))
+    sight.head_gradient = seen["head_gradient"]
+    return sight
 
 
 def scored(network: nn.Module, draws: Mapping[Scheme, int], data: str = "cifar") -> dict[str, list[float]]:

@@ -265,8 +265,8 @@ def without_information(sight: Sight, control: TeacherState, rng: torch.Generato
         shown.maps = sight.maps[samples][:, torch.randperm(sight.maps.shape[1], generator=rng)]
         shown.stage_maps = tuple(m[samples] for m in sight.stage_maps)
         shown.logits = sight.logits[samples]
-        columns = torch.randperm(sight.head_gradient.shape[1], generator=rng)
-        shown.head_gradient = sight.head_gradient[:, columns]
+        classes, columns = (torch.randperm(size, generator=rng) for size in sight.head_gradient.shape)
+        shown.head_gradient = sight.head_gradient[classes][:, columns]
     else:
         shown.maps = torch.randn(sight.maps.shape, generator=rng).relu()
         shown.stage_maps = tuple(torch.randn(m.shape, generator=rng).relu() for m in sight.stage_maps)
