@@ -306,6 +306,15 @@ def test_one_data_set_is_not_enough_to_recommend():
         AutoDistiller([made_up("a", "cos", 0)], (Factor("intermediate", ("cos",)),))
 
 
+def test_recommend_says_at_once_that_it_knows_too_little(monkeypatch):
+    monkeypatch.setattr("stillhouse.methods.distiller.recommend.known_studies", list)
+    monkeypatch.setattr(
+        "stillhouse.methods.distiller.recommend.open_task", lambda *_: pytest.fail("a teacher was made")
+    )
+    with pytest.raises(UserError, match="fewer than two data sets are known; run a search"):
+        dispatch(["recommend", "--data", "docstrings"])
+
+
 def test_recommend_command(teacher_folder, monkeypatch, capsys):
     folder, data = teacher_folder
     names = ("log texts", "classes", "teacher score")

@@ -78,20 +78,19 @@ def infonce_bound(scores: Scores) -> Float[Tensor, ""]:
 
 
 class SeparableCritic(nn.Module):
-    """f(x, y) = g(x) . h(y) / sqrt(dim), and the log-baseline b(y), each an MLP of two hidden layers."""
+    """f(x, y) = g(x) . h(y), and the log-baseline b(y), each an MLP of two hidden layers (as released, but 256 wide)."""
 
     def __init__(self, student_width: int, teacher_width: int, hidden: int = 256, out: int = 64) -> None:
         super().__init__()
         self.of_student = _mlp(student_width, hidden, out)
         self.of_teacher = _mlp(teacher_width, hidden, out)
         self.baseline = _mlp(teacher_width, hidden, 1)
-        self.scale = out**-0.5
 
     def forward(
         self, student: Float[Tensor, "batch student"], teacher: Float[Tensor, "batch teacher"]
     ) -> tuple[Scores, Float[Tensor, " batch"]]:
         """Scores [teacher rows, student columns] and the rows' baselines."""
-        scores = self.of_teacher(teacher) @ self.of_student(student).T * self.scale
+        scores = self.of_teacher(teacher) @ self.of_student(student).T
         return scores, self.baseline(teacher).squeeze(-1)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from stillhouse.core.errors import Interrupted
 from stillhouse.core.options import to_plain
 from stillhouse.core.run import Run
 from stillhouse.encoders.public import FAMILIES
@@ -33,10 +34,13 @@ def recommend(config: Config, top: int = 3) -> tuple[list[Suggestion], list[tupl
     Raises:
         UserError: data or teacher cannot be used, or too few searches are known.
     """
-    studies = known_studies()
-    with tempfile.TemporaryDirectory() as folder, Run.create("distiller", to_plain(config), out=Path(folder) / "run") as run:  # fmt: skip
-        features = task_features(open_task(config, run))
-    model = AutoDistiller(studies, space(config), config.seed)
+    # first, because a teacher may take minutes: with too few searches this says so at once
+    model = AutoDistiller(known_studies(), space(config), config.seed)
+    try:
+        with tempfile.TemporaryDirectory() as folder, Run.create("distiller", to_plain(config), out=Path(folder) / "run") as run:  # fmt: skip
+            features = task_features(open_task(config, run))
+    except Interrupted:
+        raise Interrupted("stopped before the teacher was ready; start the command again") from None
     found = model.recommend(features, top)
     return found, model.nearest(features), config.with_pipeline(pipeline_of(found[0].levels, config))
 
