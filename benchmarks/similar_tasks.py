@@ -3,7 +3,7 @@
     python benchmarks/similar_tasks.py                         # the small size; pieces that are on disk are not computed again
     python benchmarks/similar_tasks.py --size full             # 8 targets, 28 sources, two label budgets, 5 seeds: about 12 h on one core
     python benchmarks/similar_tasks.py --minutes 20            # start no further piece after that long, write what is there
-    python benchmarks/similar_tasks.py --parts arms sharpness  # some: arms predict sharpness wrong speed
+    python benchmarks/similar_tasks.py --parts arms sharpness  # some: speed arms predict wrong far sharpness
     python benchmarks/similar_tasks.py --estimate              # what it would take, and stop
 
 Small networks are trained on source tasks and kept in the cache; a source task that has images or classes of the target has no part.
@@ -11,7 +11,8 @@ Every arm of a cell (target, labels a class, seed) has the same network, initial
 were chosen on these targets' report images; FixMatch has its published settings at the same updates.
 
 arms: every way to the student. predict: a student from each source alone, and what each metric says of the sources. sharpness: powers
-0 to infinity. wrong: sources of other domains only, and one whose labels were shuffled among the others. speed: seconds.
+0 to infinity. far: sources of other domains only. wrong: a source with random weights and one that gives NaN among the others.
+speed: seconds.
 """
 
 from __future__ import annotations
@@ -214,7 +215,7 @@ def predicted(config: Config) -> dict[str, Any]:
 
 
 def wrong_source(config: Config) -> dict[str, Any]:
-    """One source more, whose classifier knows nothing: random weights, its label beside every other's."""
+    """Two sources more: one with random weights, one whose outputs are not finite; the weights of all."""
     with tempfile.TemporaryDirectory() as folder:
         shop = opened(config, folder)
         torch.manual_seed(0)
