@@ -601,3 +601,15 @@ def test_a_judge_of_pairs_says_what_the_metric_says_and_keeps_its_distances():
     judge = judge_of("auc", (features, probabilities))
     halves = [judge(labels, half_sample(labels, seed)) for seed in range(200)]
     assert np.mean(halves) == pytest.approx(judge(labels, everything), abs=0.02)
+
+
+def test_students_can_start_from_the_nearest_source_of_their_network(tmp_path):
+    run = stillhouse.run("similar_tasks", out=tmp_path / "run", quiet=True, **{**TINY, "initial": "nearest"})
+    assert run.result.arm("student").metrics
+    with pytest.raises(UserError, match="no source has the student's network"):
+        stillhouse.run(
+            "similar_tasks",
+            out=tmp_path / "other",
+            quiet=True,
+            **{**TINY, "initial": "nearest", "student": "plain width=16"},
+        )

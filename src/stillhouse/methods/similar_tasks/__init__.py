@@ -79,7 +79,9 @@ def distill(config: Config, run: Run) -> Result:
     for line in filter(None, [count_words(few.skipped)]):
         run.log(line)
     shape = " x ".join(map(str, few.shape))
-    run.log(f"{few.labelled} labelled of {len(few.pool)} images of {shape}, {few.pool.classes} classes; opening the sources")
+    run.log(
+        f"{few.labelled} labelled of {len(few.pool)} images of {shape}, {few.pool.classes} classes; opening the sources"
+    )
     drawer = open_drawer(config, few)
     scores = score_drawer(drawer, config)
     weights = weights_of(scores, drawer.likeness(), config)

@@ -92,8 +92,8 @@ class Config:
     """Divide each source's loss by the logarithm of its class count."""
     student: str = SMALL
     """The small network: a space and its options, e.g. "mobilenets width=8 depth1=1"."""
-    initial: Literal["random", "broad"] = "random"
-    """What every arm's student starts from: random weights, or the broad initialisation."""
+    initial: Literal["random", "broad", "nearest"] = "random"
+    """What every arm's student starts from: random weights, the broad initialisation, or the nearest source of the student's network."""
     broad_updates: int = 600
     """Updates of the broad initialisation: the student's network trained on all source tasks together."""
     arms: tuple[ArmName, ...] = DEFAULT_ARMS
