@@ -27,7 +27,7 @@ from stillhouse.methods.similar_tasks.losses import (
     softened,
     temperature_for,
 )
-from stillhouse.methods.similar_tasks.ranking import half_sample, order, score_sources
+from stillhouse.methods.similar_tasks.ranking import MEASURES, half_sample, judge_of, order, score_sources
 from stillhouse.methods.similar_tasks.target import load_target
 from stillhouse.methods.similar_tasks.weights import (
     above_chance,
@@ -588,3 +588,28 @@ def test_a_drawer_scores_and_weighs(tmp_path):
 def test_wrong_options_are_one_line(tmp_path, options, said):
     with pytest.raises(UserError, match=said):
         stillhouse.run("similar_tasks", out=tmp_path / "run", quiet=True, **{**TINY, **options})
+
+
+def test_a_judge_of_pairs_says_what_the_metric_says_and_keeps_its_distances():
+    features, labels = clustered()
+    probabilities = np.full((len(labels), 2), 0.5)
+    everything = np.arange(len(labels))
+    for metric in ("auc", "auc_plain", "parc"):
+        judge = judge_of(metric, (features, probabilities))
+        assert judge(labels, everything) == pytest.approx(MEASURES[metric](features, probabilities, labels))
+    # half of the images: the mean over halves is the whole's, because their distances are the whole's
+    judge = judge_of("auc", (features, probabilities))
+    halves = [judge(labels, half_sample(labels, seed)) for seed in range(200)]
+    assert np.mean(halves) == pytest.approx(judge(labels, everything), abs=0.02)
+
+
+def test_students_can_start_from_the_nearest_source_of_their_network(tmp_path):
+    run = stillhouse.run("similar_tasks", out=tmp_path / "run", quiet=True, **{**TINY, "initial": "nearest"})
+    assert run.result.arm("student").metrics
+    with pytest.raises(UserError, match="no source has the student's network"):
+        stillhouse.run(
+            "similar_tasks",
+            out=tmp_path / "other",
+            quiet=True,
+            **{**TINY, "initial": "nearest", "student": "plain width=16"},
+        )

@@ -195,6 +195,10 @@ def print_help() -> None:
         "Make models, training sets and tables small, fast and cheap by distillation, and prove it.",
         "",
         *lines,
+        *(
+            f"  {word:9} The commands of {method}, e.g. stillhouse {word} --help"
+            for word, method in COMMAND_HOMES.items()
+        ),
         f"  {'METHOD':9} A method's own commands, e.g. stillhouse mirage --help",
         "",
         "Each command has --help. --debug shows the traceback of an error.",

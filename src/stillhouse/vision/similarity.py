@@ -124,10 +124,18 @@ def parc(features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]) -> f
 
     Source: Scalable Diverse Model Selection for Accessible Transfer Learning (arXiv 2111.06977), with an exact PCA.
     """
-    distances, different = whitened_distances(features), ~same_class(labels)
-    if different.all() or not different.any():
-        raise Undefined("no two labelled images of one class" if different.all() else "one class only")
-    return 100 * float(np.corrcoef(rankdata(distances), rankdata(different))[0, 1])
+    return rank_correlation(whitened_distances(features), same_class(labels))
+
+
+def rank_correlation(distances: Float[np.ndarray, " pairs"], same: np.ndarray) -> float:
+    """100 Spearman of the distances and of the labels', which are two numbers.
+
+    Raises:
+        Undefined: there are no pairs of one class, or none of two.
+    """
+    if same.all() or not same.any():
+        raise Undefined("one class only" if same.all() else "no two labelled images of one class")
+    return 100 * float(np.corrcoef(rankdata(distances), rankdata(~same))[0, 1])
 
 
 def rsa(features: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "n e"]) -> float:

@@ -19,7 +19,7 @@ from stillhouse.vision.classes import class_splits, of_classes
 from stillhouse.vision.images import BUILT_IN, ImageData, load_images
 from stillhouse.vision.model_files import load_classifier, save_classifier
 from stillhouse.vision.sources import Source, torch_source
-from stillhouse.vision.spaces import Description, load_space
+from stillhouse.vision.spaces import Description, load_space, words_of
 from stillhouse.vision.training import Objective, Recipe, accuracy, train_classifier
 
 FAMILIES = {"mnist-5k": "mnist"}
@@ -108,7 +108,12 @@ def train_source(task: str, network: str, size: int, channels: int, recipe: Reci
     data = task_images(task, size, channels)
     folder = cached_folder("source networks", (network, repr(recipe), data.content_hash), make)
     made, card = load_classifier(folder)
-    source = torch_source(f"{task}, {network}", made, card["shape"], {**card, "task": task, "network": network})
+    source = torch_source(
+        f"{task}, {space} {words_of(description)}".strip(),
+        made,
+        card["shape"],
+        {**card, "task": task, "network": network},
+    )
     return source, float((folder / "accuracy").read_text())
 
 

@@ -78,7 +78,10 @@ def distill(config: Config, run: Run) -> Result:
     few = load_target(config)
     for line in filter(None, [count_words(few.skipped)]):
         run.log(line)
-    run.log(f"{few.labelled} labelled of {len(few.pool)} images, {few.pool.classes} classes; opening the sources")
+    shape = " x ".join(map(str, few.shape))
+    run.log(
+        f"{few.labelled} labelled of {len(few.pool)} images of {shape}, {few.pool.classes} classes; opening the sources"
+    )
     drawer = open_drawer(config, few)
     scores = score_drawer(drawer, config)
     weights = weights_of(scores, drawer.likeness(), config)

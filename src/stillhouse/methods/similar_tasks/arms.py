@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from stillhouse.core.errors import require
 from stillhouse.core.result import Arm, Cost, Role
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import derive_seed, seed_everything
@@ -112,7 +113,23 @@ class Workshop:
         network = self.untrained()
         if self.config.initial == "broad":
             load_body(network, self.broad().network)
+        if self.config.initial == "nearest":
+            kin = self.nearest_kin()
+            require(
+                kin is not None,
+                f"no source has the student's network ({self.config.student})",
+                "choose --student to be one of the sources' networks, or another --initial",
+            )
+            load_body(network, self.drawer.sources[kin or 0].network)  # type: ignore[arg-type]
         return network
+
+    def nearest_kin(self) -> int | None:
+        """Position of the most similar source of the student's own network; None where there is none."""
+        space, description = parse_network(self.config.student)
+        kin = ((self.drawer.sources[i].card, i) for i in order(self.scores) if i in self.drawer.usable)
+        return next(
+            (i for card, i in kin if (card.get("space"), card.get("description")) == (space, description)), None
+        )
 
     def untrained(self) -> nn.Module:
         """The small network with random weights, the same every time."""
@@ -203,14 +220,11 @@ class Workshop:
 
     def from_nearest(self) -> Made | None:
         """The nearest source of the student's own network as its start; else the nearest source itself; None for ONNX files."""
-        space, description = parse_network(self.config.student)
-        ranked = [i for i in order(self.scores) if i in self.drawer.usable]
-        for i in ranked:
-            card = self.drawer.sources[i].card
-            if (card.get("space"), card.get("description")) == (space, description):
-                network = self.untrained()
-                load_body(network, self.drawer.sources[i].network)  # type: ignore[arg-type]
-                return self.fine_tuned(network, "fine-tune", self.drawer.sources[i].name)
+        kin = self.nearest_kin()
+        if kin is not None:
+            network = self.untrained()
+            load_body(network, self.drawer.sources[kin].network)  # type: ignore[arg-type]
+            return self.fine_tuned(network, "fine-tune", self.drawer.sources[kin].name)
         source = self.drawer.sources[nearest_of(self.scores, self.drawer)]
         if source.network is None:
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from stillhouse.core.errors import require
 from stillhouse.methods.similar_tasks.ranking import require_metric
@@ -25,19 +25,8 @@ ArmName = Literal[
     "fixmatch_broad",
     "fixmatch_weighted",
 ]
-ALL_ARMS: tuple[ArmName, ...] = (
-    "weighted",
-    "nearest",
-    "uniform",
-    "random",
-    "worst",
-    "oracle",
-    "scratch",
-    "finetune",
-    "probe",
-    "broad",
-    "fixmatch",
-)
+LATER_ARMS = ("fixmatch_broad", "fixmatch_weighted")
+DEFAULT_ARMS: tuple[ArmName, ...] = tuple(arm for arm in get_args(ArmName) if arm not in LATER_ARMS)
 SMALL = "plain width=16"
 """The student's network, which some of the built-in sources have too."""
 
@@ -103,11 +92,11 @@ class Config:
     """Divide each source's loss by the logarithm of its class count."""
     student: str = SMALL
     """The small network: a space and its options, e.g. "mobilenets width=8 depth1=1"."""
-    initial: Literal["random", "broad"] = "random"
-    """What every arm's student starts from: random weights, or the broad initialisation."""
+    initial: Literal["random", "broad", "nearest"] = "random"
+    """What every arm's student starts from: random weights, the broad initialisation, or the nearest source of the student's network."""
     broad_updates: int = 600
     """Updates of the broad initialisation: the student's network trained on all source tasks together."""
-    arms: tuple[ArmName, ...] = ALL_ARMS
+    arms: tuple[ArmName, ...] = DEFAULT_ARMS
     """What to train and compare; weighted is always there. fixmatch_broad and fixmatch_weighted start FixMatch from those."""
     updates: int = 300
     """Optimizer updates of every arm."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from scipy.spatial.distance import squareform
 
 from stillhouse.core.errors import UserError, require
 from stillhouse.core.seeding import derive_seed
 from stillhouse.vision import similarity
 from stillhouse.vision.ranking import rank_sum
-from stillhouse.vision.similarity import Undefined
+from stillhouse.vision.similarity import Undefined, same_class
 from stillhouse.vision.sources import Outputs
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ MEASURES: dict[str, Measure] = {
     "leep": lambda f, q, y: similarity.leep(q, y),
     "nce": lambda f, q, y: similarity.nce(q, y),
 }
+PAIRED: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray, np.ndarray], float]]] = {
+    "auc": (similarity.whitened_distances, similarity.closeness),
+    "auc_plain": (similarity.plain_distances, similarity.closeness),
+    "parc": (similarity.whitened_distances, similarity.rank_correlation),
+}
+"""Metrics of pairs: distances of features, and what the labels make of them. Part of the images needs no new distances."""
 COMBINED = ("auc", "logme", "h_score")
 """Whose ranks are added to a combined one."""
 SHUFFLES, RESAMPLES = 20, 20
@@ -94,18 +101,21 @@ def score_sources(
     rng = np.random.default_rng(derive_seed("shuffles", seed))
     shuffles = [rng.permutation(labels) for _ in range(SHUFFLES)]
     arrays = [_arrays(output) if output and not why else None for output, why in zip(outputs, problems, strict=True)]
-    resampled = np.array([_on_halves(part, labels, halves, metric) for part in arrays]).reshape(len(names), len(halves))
+    judges = [part and judge_of(metric, part) for part in arrays]
+    resampled = np.array([[_value(judge, labels, rows) for rows in halves] for judge in judges])
+    resampled = resampled.reshape(len(names), len(halves))
     filled = np.where(np.isnan(resampled), -np.inf, resampled)
     winners = np.where(np.isfinite(filled.max(0)), filled.argmax(0), -1) if len(names) else np.empty(0)
+    everything = np.arange(len(labels))
     scores, undefined = [], ""
-    for i, (name, part, why) in enumerate(zip(names, arrays, problems, strict=True)):
-        if part is None:
+    for i, (name, part, why, judge) in enumerate(zip(names, arrays, problems, judges, strict=True)):
+        if part is None or judge is None:
             nothing = dict.fromkeys(measures, float("nan"))
             scores.append(Score(name, float("nan"), (float("nan"),) * 2, 0.0, 0.0, 0.0, nothing, why))
             continue
         try:
-            value = MEASURES[metric](*part, labels)
-            chance = _chance(part, shuffles, metric)
+            value = judge(labels, everything)
+            chance = np.array([judge(shuffled, everything) for shuffled in shuffles])
         except Undefined as error:
             value, chance, why = float("nan"), np.zeros(1), str(error)
             undefined = undefined or why
@@ -141,16 +151,37 @@ def half_sample(labels: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " m
     return np.sort(np.concatenate(parts))
 
 
-def _on_halves(
-    part: tuple[np.ndarray, np.ndarray] | None, labels: Labels, halves: Sequence[np.ndarray], metric: str
-) -> list[float]:
-    if part is None:
-        return [float("nan")] * len(halves)
-    return [measured(metric, (part[0][rows], part[1][rows]), labels[rows]) for rows in halves]
+Judge = Callable[[Labels, np.ndarray], float]
+"""(labels of all images, rows that count) to a similarity."""
 
 
-def _chance(part: tuple[np.ndarray, np.ndarray], shuffles: Sequence[Labels], metric: str) -> np.ndarray:
-    return np.array([MEASURES[metric](*part, shuffled) for shuffled in shuffles])
+def judge_of(metric: str, part: tuple[np.ndarray, np.ndarray]) -> Judge:
+    """A metric of one source, to be asked about many labels and parts of the images.
+
+    Distances of pairs are those of all images: principal components of fewer images than there are of them would be others.
+    """
+    if metric not in PAIRED:
+        return lambda labels, rows: MEASURES[metric](part[0][rows], part[1][rows], labels[rows])
+    distances_of, judged = PAIRED[metric]
+    try:
+        table = squareform(distances_of(part[0]), checks=False)
+    except Undefined as error:
+        return _never(error)
+    return lambda labels, rows: judged(squareform(table[np.ix_(rows, rows)], checks=False), same_class(labels[rows]))
+
+
+def _never(error: Undefined) -> Judge:
+    def judge(labels: Labels, rows: np.ndarray) -> float:
+        raise error
+
+    return judge
+
+
+def _value(judge: Judge | None, labels: Labels, rows: np.ndarray) -> float:
+    try:
+        return judge(labels, rows) if judge else float("nan")
+    except Undefined:
+        return float("nan")
 
 
 def measured(measure: str, part: tuple[np.ndarray, np.ndarray], labels: Labels) -> float:

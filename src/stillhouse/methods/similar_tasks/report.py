@@ -30,13 +30,13 @@ def ranking_table(scores: Sequence[Score], weights: np.ndarray, metric: str, unu
     measures = list(scores[0].others)
     combined = combined_ranks(scores)
     rows: list[tuple[str | float, ...]] = []
-    for i in order(scores):
+    for place, i in enumerate(order(scores), 1):
         score = scores[i]
         interval = "-" if not np.isfinite(score.interval[0]) else f"{score.interval[0]:.3f} to {score.interval[1]:.3f}"
         others = [decimals(score.others.get(name, float("nan"))) for name in measures if name != metric]
         rows.append(
             (
-                score.source,
+                f"{place} {score.source}",
                 round(float(weights[i]), 3),
                 decimals(score.value),
                 interval,
@@ -119,9 +119,8 @@ def similarity_picture(
         for i, value in accuracies.items():
             colour = CLEAR if scores[i].clears_chance else FAR
             axes.errorbar(scores[i].value, value, xerr=_half(scores[i]), fmt="o", color=colour, ms=5, lw=0.8)
-            axes.annotate(
-                drawer.sources[i].name, (scores[i].value, value), fontsize=6, xytext=(4, 3), textcoords="offset points"
-            )
+            number = str(1 + order(scores).index(i))
+            axes.annotate(number, (scores[i].value, value), fontsize=8, xytext=(3, 3), textcoords="offset points")
         if scratch is not None:
             axes.axhline(scratch, color=LINE, ls="--", lw=1)
             axes.annotate(
@@ -146,7 +145,7 @@ def similarity_picture(
         "Similarity of the sources",
         "pictures/similarity.svg",
         f"{len(scores)} sources by {metric}",
-        "Bars are 95 % intervals over half-samples of the labels; grey sources are not above what shuffled labels give.",
+        "Numbers are those of the table below. Bars are 95 % intervals over half-samples of the labels; grey sources are not above what shuffled labels give.",
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from stillhouse.methods.similar_tasks.config import Config
 from stillhouse.vision.classes import of_classes
 from stillhouse.vision.few_labels import FewLabels, hide_labels, read_few_labels
-from stillhouse.vision.images import load_images
+from stillhouse.vision.images import ImageData, load_images
 
 
 def load_target(config: Config) -> FewLabels:
@@ -20,5 +21,9 @@ def load_target(config: Config) -> FewLabels:
     if config.label_file:
         folder, labels = Path(config.data).expanduser(), Path(config.label_file).expanduser()
         return read_few_labels(folder, labels, config.test, config.seed, size, None, config.unlabelled)
-    data = of_classes(load_images(config.data, size=size), config.classes)
-    return hide_labels(data, config.labels, config.seed, config.images)
+    return hide_labels(_labelled_set(config.data, size, config.classes), config.labels, config.seed, config.images)
+
+
+@lru_cache(maxsize=2)  # 70,000 images take seconds to read, and many draws of labels are made from one set
+def _labelled_set(name: str, size: int | None, classes: tuple[str, ...]) -> ImageData:
+    return of_classes(load_images(name, size=size), classes)
