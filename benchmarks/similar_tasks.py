@@ -120,6 +120,7 @@ SMALL = Size(
         student="plain width=8",
         broad_updates=300,
         updates=150,
+        label_share=0.5,
         arms=ARMS,
     ),
     1.2,

@@ -82,7 +82,7 @@ class Config:
     """Only the k most similar sources; 0 is all."""
     redundancy: float = 0.9
     """Sources whose features are alike beyond this (debiased CKA) share a vote; 0 gives each its own (published)."""
-    label_share: float = 0.5
+    label_share: float = 0.8
     """lambda: weight of the labelled cross-entropy, 1 - lambda of the distillation."""
     temperature: float = 0.0
     """Of the soft outputs; 0 finds one a source, at which their mean entropy is --entropy of the largest possible."""
