@@ -261,15 +261,23 @@ def cost_claims(trainings: Sequence[float], score_seconds: Sequence[float], publ
     ]  # fmt: skip
 
 
-def table_of(arms: Sequence[ClaimedArm], claim: str, most: int = 100) -> str:
+def shown(row: str) -> bool:
+    """Whether a row is in the page's tables: all are in the result file."""
+    return not row.startswith("gaussian/") or row.endswith(("/diswot", "/grad_norm", "/snip"))
+
+
+def table_of(arms: Sequence[ClaimedArm], claim: str) -> str:
     """The rows of one set of networks as Markdown, best at equal cost first."""
     rows = sorted((a.arm for a in arms if a.claim == claim), key=lambda arm: -arm.metrics["tau_at_equal_cost"])
-    lines = ["| score (initialisation / teacher / name) | tau | given cost | at equal cost | regret, top 1 | top 5 | sd of tau over draws |", "|---|---|---|---|---|---|---|"]  # fmt: skip
-    for arm in rows[:most]:
+    lines = [
+        "| score (initialisation / teacher / name) | tau | given cost | at equal cost | regret, top 1 | top 5 | sd of tau over draws |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for arm in filter(lambda arm: shown(arm.name), rows):
         m = arm.metrics
         spread = f"{m['tau_sd_over_draws']:.3f}" if "tau_sd_over_draws" in m else ""
         lines.append(
-            f"| {arm.name} | {m['tau']:.3f} [{m['tau_low']:.2f}, {m['tau_high']:.2f}] | {m['partial_tau']:.3f} | {m['tau_at_equal_cost']:.3f} "
+            f"| {arm.name} | {m['tau']:.2f} [{m['tau_low']:.2f}, {m['tau_high']:.2f}] | {m['partial_tau']:.2f} | {m['tau_at_equal_cost']:.2f} "
             f"[{m['tau_at_equal_cost_low']:.2f}, {m['tau_at_equal_cost_high']:.2f}] | {m['regret_top1']:.2f} | {m['regret_top5']:.2f} | {spread} |"
         )
     return "\n".join(lines)
