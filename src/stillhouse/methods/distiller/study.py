@@ -127,7 +127,7 @@ def prepare(study: optuna.Study, config: Config) -> None:
     trials = study.get_trials(deepcopy=False)
     for trial in trials:
         if trial.state == TrialState.RUNNING:
-            study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+            study.tell(trial.number, state=TrialState.FAIL)
             kept = {WHOLE: True} if WHOLE in trial.user_attrs else {}
             study.enqueue_trial(trial.params, user_attrs={"again": trial.number, **kept})
     if trials:
