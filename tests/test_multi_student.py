@@ -255,11 +255,11 @@ def test_two_processes_pass_over_a_student_that_another_process_holds(straight, 
     two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "stillhouse"]
     words = [sys.executable, *two, "resume", str(folder), "--quiet"]
     with open_part(folder, "0", quiet=True):
-        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.returncode != 0
     assert "not all students are done (0)" in done.stderr
     assert (folder / "parts" / "1" / "done.json").exists()
-    subprocess.run(words, check=True, timeout=120, capture_output=True)
+    subprocess.run(words, check=True, timeout=300, capture_output=True)
     assert (folder / "result.json").exists()
 
 

@@ -49,7 +49,7 @@ from tiny_networks import text_unet
 
 pytestmark = pytest.mark.usefixtures("quick_features")
 TINY = ROWS["swiftbrush"]
-CONFIG = dataclasses.replace(PRESETS["laptop"], **TINY)
+CONFIG = dataclasses.replace(PRESETS["laptop"], **{"updates_ratio": 1, **TINY})
 NOISE = VariancePreserving(stable_diffusion_alphas(), "epsilon")
 TEXTS = ("a thin photo", "a thick photo", "a photo of nothing")
 
