@@ -163,7 +163,8 @@ CATALOG: dict[str, Entry] = {
 
 
 COMMAND_HOMES: dict[str, str] = {"sources": "similar_tasks"}
-"""Words for a method's own commands beside its name: `stillhouse sources rank`."""
+"""Words for a method's own commands beside its name: `stillhouse sources rank`. A word that is itself one of the
+method's commands is that command."""
 
 
 def load_method(name: str) -> Method:

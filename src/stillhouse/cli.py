@@ -219,14 +219,18 @@ def dispatch(args: Sequence[str]) -> None:
     elif args[0] in COMMANDS:
         tyro.cli(COMMANDS[args[0]], args=list(args[1:]), prog=f"stillhouse {args[0]}")
     elif args[0] in CATALOG or args[0] in COMMAND_HOMES:
-        _method_command(COMMAND_HOMES.get(args[0], args[0]), args[1:])
+        _method_command(args[0], args[1:])
     else:
         close = difflib.get_close_matches(args[0], ["run", *COMMANDS], n=1)
         raise UserError(f"no command {args[0]!r}", f"did you mean {close[0]!r}?" if close else "see: stillhouse --help")
 
 
-def _method_command(method: str, args: Sequence[str]) -> None:
+def _method_command(word: str, args: Sequence[str]) -> None:
+    method = COMMAND_HOMES.get(word, word)
     commands = load_method(method).COMMANDS
+    if word in commands:
+        tyro.cli(commands[word], args=list(args), prog=f"stillhouse {word}")
+        return
     if not commands:
         raise UserError(f"{method} has no commands of its own", f"use: stillhouse run {method}")
     if not args or args[0] in ("-h", "--help"):

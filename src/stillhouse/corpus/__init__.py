@@ -1,0 +1,1 @@
+"""Text as it is found: reading, cleaning, de-identification, span checks and generation filters."""

@@ -1,0 +1,1 @@
+"""Entities, normalisation, relation candidates and the graph store."""
