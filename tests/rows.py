@@ -57,6 +57,17 @@ ROWS: dict[str, dict[str, object]] = {
         "augmentation": ("swap", "contextual"),
         "mixup": True,
     },
+    "autodistil": {
+        "texts": 40,
+        "held_texts": 8,
+        "max_tokens": 12,
+        "spaces": (
+            "small layers=2 heads=2,4 hidden=24,48 ratio=1,2",
+            "tiny layers=1,2 heads=2 hidden=12,24 ratio=1",
+        ),
+        "updates": 3,
+        "batch": 4,
+    },
     "similar_tasks": {
         "data": "digits",
         "size": 8,

@@ -93,6 +93,7 @@ CATALOG: dict[str, Entry] = {
         "text encoder to students for every budget",
         "an encoder, texts",
         "students along a quality and cost front",
+        "stillhouse.methods.autodistil",
     ),
     "modular_encoder": Entry(
         "ModularStarEncoder",

@@ -1,0 +1,109 @@
+"""A super-network's first weights: the top-left of its teacher's, of the feed-forward neurons the strongest first.
+
+The order of neurons changes nothing of the whole network. Ordering the hidden coordinates by importance, too, made no
+difference after the first fifty updates, so they stay as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from stillhouse.core.errors import require
+from stillhouse.encoders.elastic import ElasticBert, ElasticLayer
+from stillhouse.encoders.layers import LayerParts, layer_parts
+
+
+@torch.no_grad()
+def inherit_from(network: ElasticBert, teacher: PreTrainedModel) -> None:
+    """Copy into the super-network what it can hold of its teacher.
+
+    Where a slice's heads are wider than the teacher's, what is beyond comes from the teacher's later heads.
+
+    Raises:
+        UserError: the super-network is larger than the teacher.
+    """
+    parts, extent = layer_parts(teacher), network.extent
+    theirs = teacher.config
+    sizes = (
+        ("layers", extent.layers, len(parts)),
+        ("heads", extent.heads, theirs.num_attention_heads),
+        ("hidden", extent.hidden, theirs.hidden_size),
+        ("feed-forward", extent.feed_forward, theirs.intermediate_size),
+    )
+    for name, ours, most in sizes:
+        require(ours <= most, f"the largest architecture has {ours} {name}, the teacher {most}", "make the space smaller, or use --init random")  # fmt: skip
+    for layer, source in zip(network.layers, parts, strict=True):
+        _copy_layer(cast(ElasticLayer, layer), source, theirs.num_attention_heads)
+    _copy_embeddings(network, teacher)
+    _copy_pooler(network, teacher)
+
+
+def _copy_layer(into: ElasticLayer, source: LayerParts, heads: int) -> None:
+    extent, h = into.extent, into.extent.hidden
+    biases = into.qkv_bias.view(3, extent.heads, extent.head_width)
+    for i, module in enumerate((source.query, source.key, source.value)):
+        into.qkv[i].copy_(_widened(module.weight[:, :h].reshape(heads, -1, h), extent.heads, extent.head_width))
+        biases[i].copy_(_widened(module.bias.view(heads, -1, 1), extent.heads, extent.head_width)[..., 0])
+    columns = source.attention_out.weight[:h].T.reshape(heads, -1, h)
+    into.out.copy_(_widened(columns, extent.heads, extent.head_width).permute(2, 0, 1))
+    into.out_bias.copy_(source.attention_out.bias[:h])
+    strength = source.inner.weight.norm(dim=1) * source.outer.weight.norm(dim=0)
+    kept = strength.argsort(descending=True, stable=True)[: extent.feed_forward]
+    into.inner.copy_(source.inner.weight[kept, :h])
+    into.inner_bias.copy_(source.inner.bias[kept])
+    into.outer.copy_(source.outer.weight[:h][:, kept])
+    into.outer_bias.copy_(source.outer.bias[:h])
+    for ours, bias, norm in (
+        (into.attention_norm, into.attention_norm_bias, source.attention_norm),
+        (into.outer_norm, into.outer_norm_bias, source.outer_norm),
+    ):
+        ours.copy_(norm.weight[:h])
+        bias.copy_(norm.bias[:h])
+
+
+def _widened(columns: Tensor, heads: int, width: int) -> Tensor:
+    """[teacher heads, teacher columns, n] as [heads, width, n]: head a takes heads a, a + heads, ... one behind the other."""
+    theirs = len(columns)
+    taken = -(-width // columns.shape[1])
+    rows = [torch.cat([columns[(a + k * heads) % theirs] for k in range(taken)])[:width] for a in range(heads)]
+    return torch.stack(rows)
+
+
+def _copy_embeddings(network: ElasticBert, teacher: PreTrainedModel) -> None:
+    theirs: Any = teacher.base_model.embeddings
+    projection: Any = getattr(teacher.base_model, "embeddings_project", None)
+    h, tables = network.extent.hidden, network.tables
+    words, places, kinds = (
+        getattr(getattr(theirs, name, None), "weight", None)
+        for name in ("word_embeddings", "position_embeddings", "token_type_embeddings")
+    )
+    if projection is not None:  # ELECTRA's small word vectors, multiplied out; their norm comes before the projection
+        words, places, kinds = (rows @ projection.weight.T for rows in (words, places, kinds))
+        network.norm_bias.copy_(projection.bias[:h])
+    else:
+        network.norm.copy_(theirs.LayerNorm.weight[:h])
+        network.norm_bias.copy_(theirs.LayerNorm.bias[:h])
+    network.words.copy_(words[: tables.words, :h])
+    found = places[position_offset(teacher) :][: tables.positions, :h]
+    network.positions[: len(found)].copy_(found)
+    if kinds is None:
+        network.types.zero_()
+    else:
+        network.types.copy_(kinds[: tables.types, :h])
+
+
+def position_offset(teacher: PreTrainedModel) -> int:
+    """Where the teacher's positions begin: RoBERTa and MPNet count from behind the padding id."""
+    return int(teacher.config.pad_token_id) + 1 if teacher.config.model_type not in ("bert", "electra") else 0
+
+
+def _copy_pooler(network: ElasticBert, teacher: PreTrainedModel) -> None:
+    dense: Any = getattr(getattr(teacher.base_model, "pooler", None), "dense", None)
+    if dense is not None:
+        h = network.extent.hidden
+        network.pooler.copy_(dense.weight[:h, :h])
+        network.pooler_bias.copy_(dense.bias[:h])
