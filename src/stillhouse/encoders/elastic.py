@@ -10,6 +10,7 @@ wants heads times columns to be H. Here the columns of a head are elastic too.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -272,14 +273,12 @@ def save_elastic(network: ElasticBert, file: Path) -> None:
     """The super-network's weights, its sizes in the file's metadata."""
     e, t = network.extent, network.tables
     sizes = {
-        "extent": ",".join(map(str, (e.layers, e.heads, e.head_width, e.hidden, e.feed_forward))),
-        "tables": ",".join(map(str, (t.words, t.positions, t.types))),
-        "pad_id": str(network.pad_id),
-        "activation": network.activation_name,
-        "epsilon": repr(network.epsilon),
+        "extent": (e.layers, e.heads, e.head_width, e.hidden, e.feed_forward),
+        "tables": (t.words, t.positions, t.types),
+        "rest": (network.pad_id, network.activation_name, network.epsilon),
     }
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
-    save_file(weights, file, metadata=sizes)
+    save_file(weights, file, metadata={"sizes": json.dumps(sizes)})
 
 
 def load_elastic(file: Path) -> ElasticBert:
@@ -288,15 +287,11 @@ def load_elastic(file: Path) -> ElasticBert:
     Raises:
         UserError: missing, damaged, or not a super-network.
     """
-    from safetensors import safe_open
-
     try:
         with safe_open(file, framework="pt") as opened:
-            sizes = opened.metadata() or {}
-        extent = Extent(*map(int, sizes["extent"].split(",")))
-        tables = Tables(*map(int, sizes["tables"].split(",")))
+            sizes = json.loads((opened.metadata() or {})["sizes"])
         with torch.device("meta"):
-            network = ElasticBert(extent, tables, int(sizes["pad_id"]), sizes["activation"], float(sizes["epsilon"]))
+            network = ElasticBert(Extent(*sizes["extent"]), Tables(*sizes["tables"]), *sizes["rest"])
         network.load_state_dict(load_file(file), assign=True)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{file} is not a super-network ({first_line(error)})", "run autodistil again") from error

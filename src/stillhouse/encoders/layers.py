@@ -34,7 +34,9 @@ def layer_parts(model: PreTrainedModel) -> list[LayerParts]:
     if kind in LAYOUT:
         return [
             LayerParts(
-                *(getattr(layer.attention.self, name) for name in ("query", "key", "value")),
+                layer.attention.self.query,
+                layer.attention.self.key,
+                layer.attention.self.value,
                 layer.attention.output.dense,
                 layer.attention.output.LayerNorm,
                 layer.intermediate.dense,
@@ -46,7 +48,10 @@ def layer_parts(model: PreTrainedModel) -> list[LayerParts]:
     if kind == "mpnet":
         return [
             LayerParts(
-                *(getattr(layer.attention.attn, name) for name in ("q", "k", "v", "o")),
+                layer.attention.attn.q,
+                layer.attention.attn.k,
+                layer.attention.attn.v,
+                layer.attention.attn.o,
                 layer.attention.LayerNorm,
                 layer.intermediate.dense,
                 layer.output.dense,

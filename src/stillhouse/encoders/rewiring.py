@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stillhouse.core.errors import require
-from stillhouse.encoders.elastic import ElasticBert, ElasticLayer
+from stillhouse.encoders.elastic import ElasticBert, ElasticLayer, Extent
 from stillhouse.encoders.layers import LayerParts, layer_parts
 
 
@@ -26,20 +26,28 @@ def inherit_from(network: ElasticBert, teacher: PreTrainedModel) -> None:
     Raises:
         UserError: the super-network is larger than the teacher.
     """
-    parts, extent = layer_parts(teacher), network.extent
+    require_room(network.extent, teacher)
+    for layer, source in zip(network.layers, layer_parts(teacher), strict=True):
+        _copy_layer(cast(ElasticLayer, layer), source, teacher.config.num_attention_heads)
+    _copy_embeddings(network, teacher)
+    _copy_pooler(network, teacher)
+
+
+def require_room(extent: Extent, teacher: PreTrainedModel) -> None:
+    """Refuse a super-network that is larger than its teacher.
+
+    Raises:
+        UserError: it is.
+    """
     theirs = teacher.config
     sizes = (
-        ("layers", extent.layers, len(parts)),
+        ("layers", extent.layers, theirs.num_hidden_layers),
         ("heads", extent.heads, theirs.num_attention_heads),
         ("hidden", extent.hidden, theirs.hidden_size),
         ("feed-forward", extent.feed_forward, theirs.intermediate_size),
     )
     for name, ours, most in sizes:
         require(ours <= most, f"the largest architecture has {ours} {name}, the teacher {most}", "make the space smaller, or use --init random")  # fmt: skip
-    for layer, source in zip(network.layers, parts, strict=True):
-        _copy_layer(cast(ElasticLayer, layer), source, theirs.num_attention_heads)
-    _copy_embeddings(network, teacher)
-    _copy_pooler(network, teacher)
 
 
 def _copy_layer(into: ElasticLayer, source: LayerParts, heads: int) -> None:
@@ -77,10 +85,8 @@ def _copy_embeddings(network: ElasticBert, teacher: PreTrainedModel) -> None:
     theirs: Any = teacher.base_model.embeddings
     projection: Any = getattr(teacher.base_model, "embeddings_project", None)
     h, tables = network.extent.hidden, network.tables
-    words, places, kinds = (
-        getattr(getattr(theirs, name, None), "weight", None)
-        for name in ("word_embeddings", "position_embeddings", "token_type_embeddings")
-    )
+    words, places = theirs.word_embeddings.weight, theirs.position_embeddings.weight
+    kinds = theirs.token_type_embeddings.weight if hasattr(theirs, "token_type_embeddings") else None
     if projection is not None:  # ELECTRA's small word vectors, multiplied out; their norm comes before the projection
         words, places, kinds = (rows @ projection.weight.T for rows in (words, places, kinds))
         network.norm_bias.copy_(projection.bias[:h])

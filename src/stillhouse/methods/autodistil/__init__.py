@@ -38,6 +38,7 @@ from stillhouse.encoders.costs import Architecture, Tables, multiply_adds
 from stillhouse.encoders.elastic import ElasticBert, to_bert
 from stillhouse.encoders.models import best_device, load_config, load_encoder, shape_of
 from stillhouse.encoders.relations import Projections, relation_loss
+from stillhouse.encoders.rewiring import require_room
 from stillhouse.encoders.tokens import Encoded
 from stillhouse.methods.autodistil import report
 from stillhouse.methods.autodistil.commands import COMMANDS
@@ -46,7 +47,7 @@ from stillhouse.methods.autodistil.family import Front, save_family, save_studen
 from stillhouse.methods.autodistil.front import Bounds, Candidate, pick, undominated
 from stillhouse.methods.autodistil.lesson import Classroom, open_classroom, tables_of, teacher_folder
 from stillhouse.methods.autodistil.peers import ALONE, UNTRAINED, cut_from_teacher, hand_designed, peers
-from stillhouse.methods.autodistil.search import costs_of, latency_seconds, search, timed
+from stillhouse.methods.autodistil.search import costs_of, latency_seconds, search_space, timed
 from stillhouse.methods.autodistil.spaces import sandwich
 from stillhouse.methods.autodistil.superlm import SuperLM, train_superlm
 from stillhouse.methods.autodistil.tasks import Task, open_task
@@ -80,16 +81,18 @@ PRESETS = {
 def distill(config: Config, run: Run) -> Result:
     """Train a super-network for each sub-space, score their architectures, cut out the student, and compare it."""
     room = open_classroom(config, best_device())
-    teacher, tables = room.teacher, tables_of(room.teacher)
+    teacher = room.teacher
     bounds = config.bounds(multiply_adds(teacher.shape))
-    _require_reachable(config, bounds, tables)
+    _require_possible(config, bounds, room)
     task = open_task(config.task, teacher.tokenizer, config.max_tokens) if config.task else None
     superlms = [train_superlm(space, room.lesson, config, run) for space in config.parsed()]
     scored: list[Candidate] = []
     seconds: dict[str, float] = {}
     for one in superlms:
         file = run.folder / "search" / f"{one.space.name}.jsonl"
-        found, seconds[one.space.name] = search(one, room.select, config.evaluations, config.seed, file, run.quiet)
+        found, seconds[one.space.name] = search_space(
+            one, room.select, config.evaluations, config.seed, file, run.quiet
+        )
         scored += found
     front = _front(config, room, scored, run)
     picked = pick(front.front, bounds)
@@ -127,9 +130,15 @@ def distill(config: Config, run: Run) -> Result:
     )
 
 
-def _require_reachable(config: Config, bounds: Bounds, tables: Tables) -> None:
-    """Refuse a bound that the smallest architectures already break, before anything is trained."""
-    smallest = [(space.name, space.smallest) for space in config.parsed()]
+def _require_possible(config: Config, bounds: Bounds, room: Classroom) -> None:
+    """Refuse, before anything is trained, what is larger than the teacher, or a bound that the smallest architectures break."""
+    teacher, spaces = room.teacher, config.parsed()
+    for space in spaces:
+        extent = space.extent(teacher.shape.layers)
+        if config.init == "teacher":
+            require_room(extent, teacher.model)
+    smallest = [(space.name, space.smallest) for space in spaces]
+    tables = tables_of(teacher)
     pick([Candidate(name, shape, 0.0, costs_of(shape, tables)) for name, shape in smallest], bounds)
 
 
@@ -163,7 +172,7 @@ class _Arms:
 
     def arm(self, name: str, role: Role, network: ElasticBert, shape: Architecture, cost: Cost) -> Arm:
         """Relations kept, size, speed and, where there is a task, its score."""
-        room, folder = self.room, self.run.folder / "students" / str(len(name)) / str(shape)
+        room = self.room
         model = to_bert(network.to("cpu"), shape)
         network.to(best_device())
         metrics = {
@@ -220,7 +229,7 @@ def estimate(config: Config) -> Estimate:
     theirs = load_config(teacher_folder(config))
     shape = shape_of(theirs)
     layers, tokens = shape.layers, max(4, config.max_tokens // 2)
-    ids = np.random.default_rng(0).integers(1, 500, config.batch * tokens).astype(np.int32)
+    ids = np.random.default_rng(0).integers(1, min(500, theirs.vocab_size), config.batch * tokens).astype(np.int32)
     items = plain_items(Encoded(ids, np.zeros_like(ids, np.int8), np.arange(config.batch + 1) * tokens))
     batch = assemble(items, np.arange(config.batch), 0)
     teacher = load_encoder(teacher_folder(config))

@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 from stillhouse.core.errors import UserError, require
@@ -117,12 +117,13 @@ def parse_space(text: str) -> SubSpace:
     given = dict(part.partition("=")[::2] for part in parts)
     require(set(given) == set(AXES) and "=" not in name, f"sub-space {text!r} does not name {', '.join(AXES)}", mend)
     try:
-        whole = [tuple(dict.fromkeys(int(v) for v in given[axis].split(","))) for axis in AXES[:3]]
+        layers, heads, hidden = (tuple(dict.fromkeys(int(v) for v in given[axis].split(","))) for axis in AXES[:3])
         ratios = tuple(dict.fromkeys(Fraction(v) for v in given["ratio"].split(",")))
     except (ValueError, ZeroDivisionError):
         raise UserError(f"sub-space {text!r} has something that is not a number", mend) from None
-    require(min(min(values) for values in (*whole, ratios)) > 0, f"sub-space {text!r} has a size of 0 or less", mend)
-    return SubSpace(name, *whole, ratios)
+    smallest = min((*layers, *heads, *hidden))
+    require(smallest > 0 and min(ratios) > 0, f"sub-space {text!r} has a size of 0 or less", mend)
+    return SubSpace(name, layers, heads, hidden, ratios)
 
 
 def parse_architecture(text: str) -> Architecture:
@@ -149,8 +150,3 @@ def home_of(shape: Architecture, spaces: list[SubSpace]) -> SubSpace:
         known = "; ".join(f"{space.name}: {space.words()}" for space in spaces)
         raise UserError(f"{shape} is outside every sub-space", f"choose of {known}")
     return found
-
-
-def scaled(space: SubSpace, name: str, **axes: tuple[int, ...]) -> SubSpace:
-    """The space with other axes."""
-    return replace(space, name=name, **axes)  # type: ignore[arg-type]

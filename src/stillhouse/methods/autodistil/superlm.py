@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import derive_seed, seed_everything
-from stillhouse.core.training import Fitted, fit
+from stillhouse.core.training import Fitted, Stateful, fit
 from stillhouse.encoders.batches import Schedule
 from stillhouse.encoders.costs import Architecture
 from stillhouse.encoders.elastic import ElasticBert, Extent
@@ -47,7 +46,7 @@ def new_network(teacher: Teacher, extent: Extent, init: str, seed: int, name: st
     network = ElasticBert(extent, tables_of(teacher), teacher.pad_id, config.hidden_act, config.layer_norm_eps)
     if init == "teacher":
         inherit_from(network, teacher.model)
-    return cast(ElasticBert, network.to(best_device()))
+    return network.to(best_device())
 
 
 def recipe_of(config: Config, updates: int = 0) -> Recipe:
@@ -100,7 +99,7 @@ def train(
         optimizer.step()
         return {"relations": torch.stack(losses).mean()}
 
-    state = {"network": Trained(network), "optimizer": optimizer}
+    state: dict[str, Stateful] = {"network": Trained(network), "optimizer": optimizer}
     return fit(step, state, recipe.updates, run, stage=stage, seed=config.seed)
 
 

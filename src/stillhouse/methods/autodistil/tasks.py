@@ -56,8 +56,8 @@ def open_task(name: str, tokenizer: PreTrainedTokenizerFast, max_tokens: int, mo
         UserError: as `load_texts`.
     """
     data = with_examples(load_texts(name), most_train, 0)
-    parts = [_items(tokenizer, texts, max_tokens) for texts in (data.train, data.select, data.report)]
-    return Task(data, *parts, max_tokens)
+    train, select, report = (_items(tokenizer, texts, max_tokens) for texts in (data.train, data.select, data.report))
+    return Task(data, train, select, report, max_tokens)
 
 
 def _items(tokenizer: PreTrainedTokenizerFast, texts: Texts, max_tokens: int) -> Items:
