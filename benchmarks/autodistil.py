@@ -51,7 +51,7 @@ RUNS = HERE.parent / "scratch" / "runs" / "autodistil"
 VERSION = 1
 bench = Bench("autodistil", HERE)
 Piece = tuple[dict[str, Any], Callable[[], Any]]
-WHOLE = "whole layers=2,3,4,5 heads=6,8,12 hidden=72,96,120,144,168,192,216,240,264 ratio=2,2.5,3"
+WHOLE = "whole layers=2,3,4,5 heads=4,6,12 hidden=72,96,120,144,168,192,216,240,264 ratio=2,2.5,3"
 """One sub-space from the smallest to the largest architecture of all three."""
 COMMON = 24
 """Architectures whose losses are compared between three super-networks and one."""

@@ -158,8 +158,8 @@ def test_true_costs_are_those_of_the_modules():
 # elastic slices
 
 
-EXTENT = Extent(layers=6, heads=4, head_width=8, hidden=24, feed_forward=48)
-SLICES = [Architecture(6, 3, 24, 48), Architecture(4, 4, 24, 31), Architecture(2, 2, 16, 24), Architecture(1, 1, 8, 8)]
+EXTENT = Extent(layers=6, heads=4, hidden=24, feed_forward=48)
+SLICES = [Architecture(6, 4, 24, 48), Architecture(4, 2, 24, 31), Architecture(2, 2, 16, 24), Architecture(1, 1, 8, 8)]
 
 
 @pytest.mark.parametrize("shape", SLICES, ids=str)
@@ -183,11 +183,12 @@ def test_slices_are_top_left_and_layers_are_spread_in_whole_numbers():
     chosen = [[numbers[id(one)] for one in network.chosen_layers(Architecture(n, 1, 8, 8))] for n in (1, 2, 4, 5, 6)]
     assert chosen == [[0], [0, 3], [0, 1, 3, 4], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5]]
     layer = network.layers[0]
-    small = layer.sliced(Architecture(1, 2, 8, 5))
-    assert small.qkv[8 + 4].equal(layer.qkv[1, 1, 0, :8]), (
-        "keys behind queries, second head after 4 columns of the first"
+    few, many = layer.sliced(Architecture(1, 1, 8, 5)), layer.sliced(Architecture(1, 4, 8, 5))
+    assert few.qkv[8 + 2].equal(layer.qkv[1, 1, 0, :8]), (
+        "keys behind queries, the second head after 2 columns of the first"
     )
-    assert small.inner.equal(layer.inner[:5, :8]) and small.out[:, 5].equal(layer.out[:8, 1, 1])
+    assert few.inner.equal(layer.inner[:5, :8]) and few.out[:, 3].equal(layer.out[:8, 1, 1])
+    assert all(a.equal(b) for a, b in zip(few, many, strict=True)), "heads are another grouping of the same columns"
 
 
 def test_only_what_a_slice_reads_gets_a_gradient():
@@ -234,14 +235,14 @@ def test_inherited_super_network_at_full_size_is_its_teacher(kind):
     assert torch.allclose(network(whole, batch), theirs, atol=2e-5)
 
 
-def test_wider_heads_begin_as_several_of_the_teachers():
+def test_heads_begin_as_the_first_columns_of_the_teachers_and_neurons_the_strongest_first():
     teacher = teacher_like("bert")
-    network = ElasticBert(extent_of([Architecture(1, 2, 24, 8)], 3), Tables(60, 16, 2), 0)
+    network = ElasticBert(extent_of([Architecture(1, 4, 12, 8)], 3), Tables(60, 16, 2), 0)
     inherit_from(network, teacher)
-    query = layer_parts(teacher)[0].query.weight.view(4, 6, 24)
-    assert network.layers[0].qkv[0, 1].equal(torch.cat([query[1], query[3]]))
-    strength = layer_parts(teacher)[0].inner.weight.norm(dim=1) * layer_parts(teacher)[0].outer.weight.norm(dim=0)
-    assert network.layers[0].inner[0].equal(layer_parts(teacher)[0].inner.weight[strength.argmax()])
+    source = layer_parts(teacher)[0]
+    assert network.layers[0].qkv[0, 1].equal(source.query.weight.view(4, 6, 24)[1, :3, :12])
+    strength = source.inner.weight.norm(dim=1) * source.outer.weight.norm(dim=0)
+    assert network.layers[0].inner[0].equal(source.inner.weight[strength.argmax(), :12])
 
 
 def test_factorised_word_vectors_are_multiplied_out():
@@ -264,9 +265,10 @@ def test_architecture_outside_the_super_network_is_refused():
     network = ElasticBert(EXTENT, Tables(60, 16, 2), 0)
     for shape, words in (
         (Architecture(2, 5, 24, 8), "24 is not divisible by 5 heads; use hidden 20, 25"),
-        (Architecture(7, 2, 8, 8), "7 layers, the super-network 6"),
-        (Architecture(2, 2, 24, 8), "12 columns a head"),
-        (Architecture(2, 3, 24, 64), "64 feed-forward"),
+        (Architecture(2, 3, 24, 8), "3 heads cannot be made of 4; use a divisor of 4"),
+        (Architecture(2, 2, 10, 8), "10 is not divisible by 4 heads; use hidden 8, 12"),
+        (Architecture(7, 2, 8, 8), "layers 7, the super-network 6"),
+        (Architecture(2, 2, 24, 64), "feed_forward 64"),
     ):
         with pytest.raises(UserError, match=words):
             to_bert(network, shape)
@@ -311,6 +313,7 @@ def test_sandwich_has_both_ends_and_is_a_function_of_the_update():
         ("tiny layers=2 heads=2 hidden=8", "does not name layers, heads, hidden, ratio"),
         ("tiny layers=two heads=2 hidden=8 ratio=1", "not a number"),
         ("tiny layers=2 heads=0 hidden=8 ratio=1", "size of 0"),
+        ("tiny layers=2 heads=2,3 hidden=12 ratio=1", "2 heads cannot be made of 3"),
         ("tiny layers=2 heads=5 hidden=12 ratio=1", "hidden 12 is not divisible by 5 heads; use hidden 10, 15"),
     ],
 )

@@ -1,11 +1,12 @@
 """A BERT whose layers, heads, hidden size and feed-forward size can be chosen at every forward pass: slices of one weight set.
 
-Every slice is top-left: the first H coordinates, the first A heads and of each its first H / A columns, the first F neurons,
-and of the super-network's N layers those of index floor(i N / L), in whole numbers. Norms are over the H coordinates that
-there are. So a slice is an ordinary BERT, and `to_bert` copies it into one that transformers opens.
+A slice has the first H coordinates, the first F neurons, of the super-network's N layers those of index floor(i N / L), in whole
+numbers, and the first H / M columns of each of its M finest heads, of which M / A neighbours make a head of the slice. So a
+column stands for the same in every slice, whatever the number of heads. Norms are over the H coordinates that there are.
+A slice is an ordinary BERT, and `to_bert` copies it into one that transformers opens.
 
-AutoDistil's super-network (arXiv 2201.12507) keeps heads of 64 columns whatever H is, which no `BertModel` can express: it
-wants heads times columns to be H. Here the columns of a head are elastic too.
+AutoDistil's super-network (arXiv 2201.12507) drops heads and keeps each 64 columns wide whatever H is, which no `BertModel` can
+express: it wants heads times columns to be H.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Extent:
 
     layers: int
     heads: int
-    head_width: int
+    """The finest heads M; those of a slice are made of them."""
     hidden: int
     feed_forward: int
 
@@ -45,15 +46,14 @@ class Extent:
         """Refuse what cannot be sliced.
 
         Raises:
-            UserError: hidden is not divisible by the heads, or a size is larger than the super-network's.
+            UserError: hidden is not divisible by the heads, they do not divide the finest, or a size is too large.
         """
         require_divisible(shape)
-        sizes = (shape.layers, shape.heads, shape.head_width, shape.hidden, shape.feed_forward)
-        most = (self.layers, self.heads, self.head_width, self.hidden, self.feed_forward)
-        for name, ours, largest in zip(
-            ("layers", "heads", "columns a head", "hidden", "feed-forward"), sizes, most, strict=True
-        ):
-            require(1 <= ours <= largest, f"{shape} has {ours} {name}, the super-network {largest}", f"use 1 to {largest}")  # fmt: skip
+        require(self.heads % shape.heads == 0, f"{shape.heads} heads cannot be made of {self.heads}", f"use a divisor of {self.heads}")  # fmt: skip
+        require_divisible(Architecture(shape.layers, self.heads, shape.hidden, shape.feed_forward))
+        for name in ("layers", "hidden", "feed_forward"):
+            ours, most = getattr(shape, name), getattr(self, name)
+            require(1 <= ours <= most, f"{shape} has {name} {ours}, the super-network {most}", f"use 1 to {most}")
 
 
 def require_divisible(shape: Architecture) -> None:
@@ -69,14 +69,20 @@ def require_divisible(shape: Architecture) -> None:
 
 
 def extent_of(shapes: Sequence[Architecture], layers: int) -> Extent:
-    """The smallest super-network of this many layers that all shapes are slices of."""
-    return Extent(
+    """The smallest super-network of this many layers that all shapes are slices of; the most heads are the finest.
+
+    Raises:
+        UserError: a number of heads does not divide the finest, or a hidden size is not a multiple of it.
+    """
+    extent = Extent(
         layers,
         max(s.heads for s in shapes),
-        max(s.head_width for s in shapes),
         max(s.hidden for s in shapes),
         max(s.feed_forward for s in shapes),
     )
+    for shape in shapes:
+        extent.require_inside(shape)
+    return extent
 
 
 class LayerSlice(NamedTuple):
@@ -98,12 +104,13 @@ class LayerSlice(NamedTuple):
 
 
 class ElasticLayer(nn.Module):
-    """The weights that all slices of a layer share; heads lie apart, so that each keeps its own columns."""
+    """The weights that all slices of a layer share; the finest heads lie apart, so that each keeps its own columns."""
 
     def __init__(self, extent: Extent) -> None:
         super().__init__()
         self.extent = extent
-        heads, columns, hidden, inner = extent.heads, extent.head_width, extent.hidden, extent.feed_forward
+        heads, hidden, inner = extent.heads, extent.hidden, extent.feed_forward
+        columns = hidden // heads
         self.qkv = nn.Parameter(torch.randn(3, heads, columns, hidden) * 0.02)
         self.out = nn.Parameter(torch.randn(hidden, heads, columns) * 0.02)
         self.inner = nn.Parameter(torch.randn(inner, hidden) * 0.02)
@@ -120,12 +127,11 @@ class ElasticLayer(nn.Module):
 
     def sliced(self, shape: Architecture) -> LayerSlice:
         """The top-left weights."""
-        a, d, h, f = shape.heads, shape.head_width, shape.hidden, shape.feed_forward
-        bias = self.qkv_bias.view(3, self.extent.heads, self.extent.head_width)
+        h, f, columns = shape.hidden, shape.feed_forward, shape.hidden // self.extent.heads
         return LayerSlice(
-            self.qkv[:, :a, :d, :h].reshape(3 * h, h),
-            bias[:, :a, :d].reshape(3 * h),
-            self.out[:h, :a, :d].reshape(h, h),
+            self.qkv[:, :, :columns, :h].reshape(3 * h, h),
+            self.qkv_bias.view(3, self.extent.heads, -1)[:, :, :columns].reshape(3 * h),
+            self.out[:h, :, :columns].reshape(h, h),
             self.out_bias[:h],
             self.attention_norm[:h],
             self.attention_norm_bias[:h],
@@ -273,7 +279,7 @@ def save_elastic(network: ElasticBert, file: Path) -> None:
     """The super-network's weights, its sizes in the file's metadata."""
     e, t = network.extent, network.tables
     sizes = {
-        "extent": (e.layers, e.heads, e.head_width, e.hidden, e.feed_forward),
+        "extent": (e.layers, e.heads, e.hidden, e.feed_forward),
         "tables": (t.words, t.positions, t.types),
         "rest": (network.pad_id, network.activation_name, network.epsilon),
     }

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from stillhouse.core.errors import require
@@ -21,14 +20,14 @@ from stillhouse.encoders.layers import LayerParts, layer_parts
 def inherit_from(network: ElasticBert, teacher: PreTrainedModel) -> None:
     """Copy into the super-network what it can hold of its teacher.
 
-    Where a slice's heads are wider than the teacher's, what is beyond comes from the teacher's later heads.
+    The teacher's columns are divided among the finest heads in their order: with as many as the teacher has, each is one of its.
 
     Raises:
         UserError: the super-network is larger than the teacher.
     """
     require_room(network.extent, teacher)
     for layer, source in zip(network.layers, layer_parts(teacher), strict=True):
-        _copy_layer(cast(ElasticLayer, layer), source, teacher.config.num_attention_heads)
+        _copy_layer(cast(ElasticLayer, layer), source)
     _copy_embeddings(network, teacher)
     _copy_pooler(network, teacher)
 
@@ -42,25 +41,25 @@ def require_room(extent: Extent, teacher: PreTrainedModel) -> None:
     theirs = teacher.config
     sizes = (
         ("layers", extent.layers, theirs.num_hidden_layers),
-        ("heads", extent.heads, theirs.num_attention_heads),
         ("hidden", extent.hidden, theirs.hidden_size),
         ("feed-forward", extent.feed_forward, theirs.intermediate_size),
     )
     for name, ours, most in sizes:
         require(ours <= most, f"the largest architecture has {ours} {name}, the teacher {most}", "make the space smaller, or use --init random")  # fmt: skip
+    divides = theirs.hidden_size % extent.heads == 0
+    require(divides, f"the teacher's width {theirs.hidden_size} is not divisible by {extent.heads} heads", "use other heads, or --init random")  # fmt: skip
 
 
-def _copy_layer(into: ElasticLayer, source: LayerParts, heads: int) -> None:
-    extent, h = into.extent, into.extent.hidden
-    biases = into.qkv_bias.view(3, extent.heads, extent.head_width)
+def _copy_layer(into: ElasticLayer, source: LayerParts) -> None:
+    heads, h = into.extent.heads, into.extent.hidden
+    columns, biases = h // heads, into.qkv_bias.view(3, heads, -1)
     for i, module in enumerate((source.query, source.key, source.value)):
-        into.qkv[i].copy_(_widened(module.weight[:, :h].reshape(heads, -1, h), extent.heads, extent.head_width))
-        biases[i].copy_(_widened(module.bias.view(heads, -1, 1), extent.heads, extent.head_width)[..., 0])
-    columns = source.attention_out.weight[:h].T.reshape(heads, -1, h)
-    into.out.copy_(_widened(columns, extent.heads, extent.head_width).permute(2, 0, 1))
+        into.qkv[i].copy_(module.weight[:, :h].reshape(heads, -1, h)[:, :columns])
+        biases[i].copy_(module.bias.view(heads, -1)[:, :columns])
+    into.out.copy_(source.attention_out.weight[:h].reshape(h, heads, -1)[:, :, :columns])
     into.out_bias.copy_(source.attention_out.bias[:h])
     strength = source.inner.weight.norm(dim=1) * source.outer.weight.norm(dim=0)
-    kept = strength.argsort(descending=True, stable=True)[: extent.feed_forward]
+    kept = strength.argsort(descending=True, stable=True)[: into.extent.feed_forward]
     into.inner.copy_(source.inner.weight[kept, :h])
     into.inner_bias.copy_(source.inner.bias[kept])
     into.outer.copy_(source.outer.weight[:h][:, kept])
@@ -71,14 +70,6 @@ def _copy_layer(into: ElasticLayer, source: LayerParts, heads: int) -> None:
     ):
         ours.copy_(norm.weight[:h])
         bias.copy_(norm.bias[:h])
-
-
-def _widened(columns: Tensor, heads: int, width: int) -> Tensor:
-    """[teacher heads, teacher columns, n] as [heads, width, n]: head a takes heads a, a + heads, ... one behind the other."""
-    theirs = len(columns)
-    taken = -(-width // columns.shape[1])
-    rows = [torch.cat([columns[(a + k * heads) % theirs] for k in range(taken)])[:width] for a in range(heads)]
-    return torch.stack(rows)
 
 
 def _copy_embeddings(network: ElasticBert, teacher: PreTrainedModel) -> None:

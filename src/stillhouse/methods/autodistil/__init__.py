@@ -11,9 +11,10 @@ sub-space learn from the frozen teacher on one batch (3.2, the sandwich rule):
 
 Then all architectures are scored by L on held-out text, none fine-tuned, and the best within a bound is cut out (3.3).
 
-What differs from the paper and its code, and why: a head is hidden / heads wide, so that a student is a `BertModel` that
-transformers opens (the released super-network's heads are 64 wide at any hidden size, which no BertModel is, and its cost
-formulas assume yet another width); sizes are whole numbers; KL as in the paper, where the code has a square difference;
+What differs from the paper and its code, and why: a head is hidden / heads wide, made of neighbouring finer heads of the
+super-network, so that a student is a `BertModel` that transformers opens and a column stands for the same at any number of heads
+(the released super-network drops heads that are 64 wide at any hidden size, which no BertModel is, and its cost formulas
+assume yet another width); sizes are whole numbers; KL as in the paper, where the code has a square difference;
 padded tokens have no part in it; the mean of a sandwich's losses is taken, so that the gradient clip treats it as one network;
 relations are computed in the one layer that is compared, and nothing behind them; word vectors stay the teacher's by default;
 the bound may be a measured latency, and the answer is a front, not one winner.
@@ -63,9 +64,9 @@ PRESETS = {
         max_tokens=128,
         teacher="bert-base-uncased",
         spaces=(
-            "base layers=9,10,11,12 heads=9,12 hidden=540,576,612,648 ratio=2.5,3,3.5,4",
-            "small layers=9,10,11,12 heads=6,9,12 hidden=252,288,324,360 ratio=2.5,3,3.5,4",
-            "tiny layers=4,5,6,7 heads=6,9,12 hidden=144,180,216,252 ratio=2,2.5,3,3.5",
+            "base layers=9,10,11,12 heads=6,12 hidden=540,576,612,648 ratio=2.5,3,3.5,4",
+            "small layers=9,10,11,12 heads=4,6,12 hidden=252,288,324,360 ratio=2.5,3,3.5,4",
+            "tiny layers=4,5,6,7 heads=4,6,12 hidden=144,180,216,252 ratio=2,2.5,3,3.5",
         ),
         train_words=True,
         updates=500_000,

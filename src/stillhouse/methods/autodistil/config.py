@@ -9,10 +9,10 @@ from stillhouse.core.errors import require
 from stillhouse.methods.autodistil.front import Bounds
 from stillhouse.methods.autodistil.spaces import SubSpace, parse_space
 
-BASE = "base layers=3,4,5 heads=6,8,12 hidden=192,216,240,264 ratio=2,2.5,3"
-SMALL = "small layers=3,4 heads=6,8,12 hidden=120,144,168,192 ratio=2,2.5,3"
-TINY = "tiny layers=2,3 heads=6,8,12 hidden=72,96,120 ratio=2,2.5,3"
-"""The published sub-spaces for a teacher of 6 layers of 384; hidden sizes are multiples of all heads."""
+BASE = "base layers=3,4,5 heads=4,6,12 hidden=192,216,240,264 ratio=2,2.5,3"
+SMALL = "small layers=3,4 heads=4,6,12 hidden=120,144,168,192 ratio=2,2.5,3"
+TINY = "tiny layers=2,3 heads=4,6,12 hidden=72,96,120 ratio=2,2.5,3"
+"""The published sub-spaces for a teacher of 6 layers of 384; heads divide the most of them, and hidden sizes are multiples of it."""
 TARGET = 2.7
 """How many times fewer multiply-adds than the teacher's the student is picked for, where no bound is given: the abstract's figure."""
 

@@ -30,6 +30,7 @@ class SubSpace:
     def __post_init__(self) -> None:
         for hidden, heads in itertools.product(self.hidden, self.heads):
             require_divisible(Architecture(1, heads, hidden, 1))
+        self.extent(max(self.layers))  # heads that do not go together are refused here
 
     @property
     def size(self) -> int:
