@@ -73,7 +73,7 @@ class Size:
 
 
 SIZES = {
-    "small": Size(Config(), ("trec", "cola", "sst2", "docstrings"), 2000, 150, 32, 2, ("trec",)),
+    "small": Size(Config(), ("trec", "cola", "sst2", "docstrings"), 2000, 100, 32, 2, ("trec",)),
     "full": Size(
         Config(data="medquad+docstrings", texts=20_000, held_texts=256, updates=1500, batch=32, max_tokens=48),
         ("trec", "cola", "sst2", "mrpc", "sick", "banking77"),

@@ -25,7 +25,7 @@ class Config:
     """Texts without labels: a folder of .txt files, a .txt file, or a name (docstrings, medquad, trec, sst2, ...); several joined with +."""
     texts: int = 1500
     """At most this many to learn from; 0 takes all."""
-    held_texts: int = 128
+    held_texts: int = 96
     """At most this many to choose on, and as many to report on."""
     max_tokens: int = 32
     """Longer texts are cut."""
@@ -45,7 +45,7 @@ class Config:
     """KL between relations (paper), or the released code's square difference of raw scores."""
     random_samples: int = 2
     """Architectures a step beside the largest and the smallest."""
-    updates: int = 150
+    updates: int = 120
     """Of each super-network."""
     batch: int = 16
     """Texts an update."""
