@@ -573,9 +573,10 @@ def test_stopped_stage_resumes_to_the_same_students(options, tmp_path, monkeypat
 
 
 def files_of(run):
-    files = [*run.model_folder.rglob("*.safetensors"), *(run.folder / "students").rglob("*.safetensors")]
+    files = run.model_folder.rglob("*.safetensors")
     losses = [line for f in sorted((run.folder / "search").glob("*")) for line in f.read_text().splitlines()[1:]]
-    return {str(f.relative_to(run.folder)): f.read_bytes() for f in files}, losses
+    metrics = [{**arm.metrics, "name": arm.name} for arm in run.result.arms]
+    return {str(f.relative_to(run.folder)): f.read_bytes() for f in files}, losses, metrics
 
 
 def test_word_vectors_stay_or_are_trained(options, tmp_path):

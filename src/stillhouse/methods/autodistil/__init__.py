@@ -22,6 +22,7 @@ the bound may be a measured latency, and the answer is a front, not one winner.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,6 @@ import numpy as np
 from transformers import BertModel, PreTrainedModel
 
 from stillhouse.core.estimate import Estimate, Stage
-from stillhouse.core.files import folder_bytes
 from stillhouse.core.result import Arm, Cost, Result, Role
 from stillhouse.core.run import Run
 from stillhouse.encoders.batches import assemble, plain_items
@@ -181,21 +181,24 @@ class _Arms:
             "relations_kept_select": room.select.kept(room.select.loss(network, shape)),
         }
         slug = name.replace(":", "").replace(",", "").replace(" ", "-")
-        folder = self.run.folder / "students" / slug
-        save_student(model, room.teacher.tokenizer, folder)
         if self.task:
-            metrics |= self._score(slug, folder)
+            metrics |= self._score(slug, model)
         speed = self.run.kept(f"speed-{slug}", lambda: self._speed(model))
         costs = costs_of(shape, tables_of(room.teacher))
-        full = replace(cost, parameters=costs.parameters, bytes_on_disk=folder_bytes(folder), network_passes=1, latency_seconds=speed)  # fmt: skip
+        full = replace(cost, parameters=costs.parameters, bytes_on_disk=costs.bytes, network_passes=1, latency_seconds=speed)  # fmt: skip
         note = f"{shape}, {costs.multiply_adds / 1e6:,.1f} million multiply-adds"
         return Arm(name, role, metrics, full, self.config.seed, note)
 
-    def _score(self, slug: str, folder: Path) -> dict[str, float]:
-        config, task = self.config, cast(Task, self.task)
+    def _score(self, slug: str, model: PreTrainedModel) -> dict[str, float]:
+        config, task, tokenizer = self.config, cast(Task, self.task), self.room.teacher.tokenizer
 
         def compute() -> dict[str, float]:
-            return task.finetuned(folder, config.task_updates, config.task_rate, self.run, f"task {slug}", config.seed)
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = Path(scratch) / slug
+                save_student(model, tokenizer, folder)
+                return task.finetuned(
+                    folder, config.task_updates, config.task_rate, self.run, f"task {slug}", config.seed
+                )
 
         return {"score": self.run.kept(f"task-{slug}", compute)["score"]}
 
@@ -212,7 +215,7 @@ class _Arms:
             metrics["score"] = found["score"]
         costs = costs_of(teacher.shape, tables_of(teacher))
         speed = self.run.kept("speed-teacher", lambda: self._speed(teacher.model))
-        cost = Cost(costs.parameters, folder_bytes(teacher.folder), 1, speed)
+        cost = Cost(costs.parameters, costs.bytes, 1, speed)
         note = f"{teacher.shape}, {costs.multiply_adds / 1e6:,.1f} million multiply-adds"
         return Arm("teacher", "teacher", metrics, cost, note=note)
 
