@@ -313,6 +313,7 @@ def test_sandwich_has_both_ends_and_is_a_function_of_the_update():
         ("tiny layers=2 heads=2 hidden=8", "does not name layers, heads, hidden, ratio"),
         ("tiny layers=two heads=2 hidden=8 ratio=1", "not a number"),
         ("tiny layers=2 heads=0 hidden=8 ratio=1", "size of 0"),
+        ("../up layers=2 heads=2 hidden=8 ratio=1", "cannot be called '../up'"),
         ("tiny layers=2 heads=2,3 hidden=12 ratio=1", "2 heads cannot be made of 3"),
         ("tiny layers=2 heads=5 hidden=12 ratio=1", "hidden 12 is not divisible by 5 heads; use hidden 10, 15"),
     ],
@@ -374,6 +375,8 @@ def made_up(text):
 def test_small_space_is_scored_whole_and_large_by_evolution(tmp_path, monkeypatch):
     whole, _ = search_space(made_up(SPACES[0]), MadeUpExam(), 100, 0, tmp_path / "a.jsonl", True)
     assert {c.shape for c in whole} == set(parse_space(SPACES[0]).all())
+    most, _ = search_space(made_up(SPACES[0]), MadeUpExam(), 7, 0, tmp_path / "most.jsonl", True)
+    assert len({c.shape for c in most}) == 7 and parse_space(SPACES[0]).largest in {c.shape for c in most}
     layers, hidden, ratios = (",".join(map(str, range(1, n))) for n in (7, 25, 12))
     large = f"large layers={layers} heads=1 hidden={hidden} ratio={ratios}"
     monkeypatch.setattr("stillhouse.methods.autodistil.search.BROOD", 16)
@@ -547,6 +550,7 @@ def test_teachers_relations_from_the_cache_are_those_of_the_teacher(options):
     assert float(told[0]) == pytest.approx(float(uninformed_loss(cached, batch.mask, heads)), rel=1e-5)
 
 
+@torch.no_grad()
 def test_search_scores_are_the_relation_losses_of_the_exported_students(finished, options):
     family = open_family(finished.folder)
     room = open_classroom(Config(**options), torch.device("cpu"))

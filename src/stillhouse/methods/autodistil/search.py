@@ -26,7 +26,7 @@ from stillhouse.encoders.costs import Architecture, Tables, multiply_adds, param
 from stillhouse.encoders.elastic import bert_config
 from stillhouse.methods.autodistil.front import Candidate, Costs, plane_front
 from stillhouse.methods.autodistil.lesson import Exam
-from stillhouse.methods.autodistil.spaces import SubSpace
+from stillhouse.methods.autodistil.spaces import SubSpace, distinct
 from stillhouse.methods.autodistil.superlm import SuperLM
 
 BROOD = 32
@@ -49,7 +49,7 @@ def search_space(superlm: SuperLM, exam: Exam, evaluations: int, seed: int, file
     space, network = superlm.space, superlm.network
     identity = f"{space} {evaluations} {seed}"
     done, seconds = _read(file, identity)
-    wanted = min(evaluations, space.size) if space.size > evaluations else len(set(space.all()))
+    wanted = min(evaluations, distinct(space))
     with Progress(f"search {space.name}", wanted, len(done), quiet=quiet, unit="architectures") as progress:
         while len(done) < wanted:
             started = time.monotonic()
@@ -65,7 +65,7 @@ def next_brood(space: SubSpace, done: Sequence[Candidate], wanted: int, seed: in
     """The architectures to be scored next: the space in its order if all of it is wanted, else children of the front."""
     size = min(BROOD, wanted - len(done))
     seen = {candidate.shape for candidate in done}
-    if wanted >= space.size or space.size < 2 * wanted:
+    if wanted == distinct(space):
         rest = [shape for shape in dict.fromkeys(space.all()) if shape not in seen]
         return rest[:size]
     brood: dict[Architecture, None] = {}

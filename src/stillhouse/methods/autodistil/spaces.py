@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from stillhouse.core.errors import UserError, require
 from stillhouse.core.seeding import derive_seed
@@ -15,6 +16,7 @@ from stillhouse.encoders.costs import Architecture
 from stillhouse.encoders.elastic import Extent, extent_of, require_divisible
 
 AXES = ("layers", "heads", "hidden", "ratio")
+COUNTED = 50_000
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,17 @@ class SubSpace:
         return ", ".join(f"{axis} {', '.join(f'{float(v):g}' for v in getattr(self, axis))}" for axis in AXES)
 
 
+@lru_cache(maxsize=32)
+def distinct(space: SubSpace) -> int:
+    """Different architectures of a space: ratios that round to one size count once; not looked into where there are very many."""
+    return len(set(space.all())) if space.size <= COUNTED else space.size
+
+
 def sandwich(space: SubSpace, seed: int, update: int, random_samples: int) -> list[Architecture]:
     """The largest, the smallest and some between without repetition, drawn by the update: the same on every process."""
     rng = random.Random(derive_seed("sandwich", space.name, seed, update))
     chosen = list(dict.fromkeys([space.largest, space.smallest]))
-    wanted = min(len(chosen) + random_samples, len(set(space.all())) if space.size < 1000 else space.size)
+    wanted = min(len(chosen) + random_samples, distinct(space))
     while len(chosen) < wanted:
         shape = space.draw(rng)
         if shape not in chosen:
@@ -117,6 +125,9 @@ def parse_space(text: str) -> SubSpace:
     mend = 'write it as "tiny layers=2,3 heads=6,12 hidden=72,96 ratio=2,2.5"'
     given = dict(part.partition("=")[::2] for part in parts)
     require(set(given) == set(AXES) and "=" not in name, f"sub-space {text!r} does not name {', '.join(AXES)}", mend)
+    require(
+        name.replace("-", "").isalnum(), f"a sub-space cannot be called {name!r}", "use letters, digits and hyphens"
+    )
     try:
         layers, heads, hidden = (tuple(dict.fromkeys(int(v) for v in given[axis].split(","))) for axis in AXES[:3])
         ratios = tuple(dict.fromkeys(Fraction(v) for v in given["ratio"].split(",")))
