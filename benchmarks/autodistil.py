@@ -56,6 +56,8 @@ WHOLE = "whole layers=2,3,4,5 heads=4,6,12 hidden=72,96,120,144,168,192,216,240,
 COMMON = 24
 """Architectures whose losses are compared between three super-networks and one."""
 RANKED = 20
+ORDER = sorted(range(RANKED), key=lambda index: 7 * index % RANKED)
+"""In which they are measured: a part of them has all sub-spaces."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +281,7 @@ def pieces(part: str, size_name: str) -> Iterator[tuple[Piece, float]]:
             yield (key, lambda seed=seed: trained_family(size_name, 1, seed)), 130.0  # type: ignore[misc]
             yield ({**head, "seed": seed}, lambda seed=seed: interference(size_name, seed)), 8.0  # type: ignore[misc]
         if part == "ranking":
-            for task, index in itertools.product(size.ranked_tasks, range(RANKED)):
+            for task, index in itertools.product(size.ranked_tasks, ORDER):
                 key = {**head, "seed": seed, "task": task, "index": index}
                 yield (key, lambda s=seed, t=task, i=index: ranked(size_name, t, s, i)), 14.0  # type: ignore[misc]
         if part == "students":

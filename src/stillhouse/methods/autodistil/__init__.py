@@ -185,7 +185,7 @@ class _Arms:
             metrics |= self._score(slug, model)
         speed = self.run.kept(f"speed-{slug}", lambda: self._speed(model))
         costs = costs_of(shape, tables_of(room.teacher))
-        full = replace(cost, parameters=costs.parameters, bytes_on_disk=costs.bytes, network_passes=1, latency_seconds=speed)  # fmt: skip
+        full = replace(cost, parameters=costs.parameters, bytes_on_disk=costs.bytes, latency_seconds=speed)  # fmt: skip
         note = f"{shape}, {costs.multiply_adds / 1e6:,.1f} million multiply-adds"
         return Arm(name, role, metrics, full, self.config.seed, note)
 
@@ -215,7 +215,7 @@ class _Arms:
             metrics["score"] = found["score"]
         costs = costs_of(teacher.shape, tables_of(teacher))
         speed = self.run.kept("speed-teacher", lambda: self._speed(teacher.model))
-        cost = Cost(costs.parameters, costs.bytes, 1, speed)
+        cost = Cost(costs.parameters, costs.bytes, latency_seconds=speed)
         note = f"{teacher.shape}, {costs.multiply_adds / 1e6:,.1f} million multiply-adds"
         return Arm("teacher", "teacher", metrics, cost, note=note)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from stillhouse.core.result import Arm, Metric, Picture, Table
 from stillhouse.core.run import Run
@@ -101,7 +102,7 @@ def front_picture(front: Front, picked: Candidate, hand: dict[str, tuple[int, fl
     for i, name in enumerate(dict.fromkeys(c.space for c in scored)):
         group = [c for c in scored if c.space == name]
         x, y = [c.costs.multiply_adds / 1e6 for c in group], [front.kept(c) for c in group]
-        axes.scatter(x, y, s=9, color=COLOURS[i % len(COLOURS)], alpha=0.6, label=name, linewidths=0)
+        axes.scatter(x, y, s=14, color=COLOURS[i % len(COLOURS)], alpha=0.6, label=name, linewidths=0)
     line = plane_front(front.front)
     axes.step([c.costs.multiply_adds / 1e6 for c in line], [front.kept(c) for c in line], where="post", color=FRONT, lw=1.2, label="front")  # fmt: skip
     axes.scatter([picked.costs.multiply_adds / 1e6], [front.kept(picked)], s=70, color=BEST, label="student", zorder=3)
@@ -109,6 +110,9 @@ def front_picture(front: Front, picked: Candidate, hand: dict[str, tuple[int, fl
         points = list(hand.values())
         axes.scatter([m / 1e6 for m, _ in points], [k for _, k in points], marker="x", color=HAND, label="by hand, alone", zorder=3)  # fmt: skip
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(f"million multiply-adds of 128 tokens (teacher: {front.teacher_costs.multiply_adds / 1e6:,.0f})")
     axes.set_ylabel("relations kept (select)")
     axes.legend(fontsize=8)

@@ -134,10 +134,10 @@ def stand_in(shape: Architecture, tokens: int) -> BertModel:
     return model.eval()  # type: ignore[return-value]
 
 
-def timed(candidates: Sequence[Candidate], tokens: int, rounds: int = 2) -> list[Candidate]:
+def timed(candidates: Sequence[Candidate], tokens: int, rounds: int = 4) -> list[Candidate]:
     """The candidates with their latency, by turns, so that a moment in which the machine is busy falls on all alike."""
     best = [float("inf")] * len(candidates)
     for _ in range(rounds):
         for i, candidate in enumerate(candidates):
-            best[i] = min(best[i], latency_seconds(stand_in(candidate.shape, tokens), tokens))
+            best[i] = min(best[i], latency_seconds(stand_in(candidate.shape, tokens), tokens, repeats=3))
     return [replace(c, costs=replace(c.costs, latency_seconds=s)) for c, s in zip(candidates, best, strict=True)]
