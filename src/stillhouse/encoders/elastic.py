@@ -159,7 +159,7 @@ class ElasticBert(nn.Module):
         self.norm = nn.Parameter(torch.ones(hidden))
         self.norm_bias = nn.Parameter(torch.zeros(hidden))
         self.layers = nn.ModuleList(ElasticLayer(extent) for _ in range(extent.layers))
-        self.pooler = nn.Parameter(torch.randn(hidden, hidden) * 0.02)
+        self.pooler = nn.Parameter(torch.randn(hidden, hidden) * hidden**-0.5)
         self.pooler_bias = nn.Parameter(torch.zeros(hidden))
 
     def chosen_layers(self, shape: Architecture) -> list[ElasticLayer]:

@@ -20,6 +20,7 @@ from stillhouse.encoders.layers import LayerParts, layer_parts
 def inherit_from(network: ElasticBert, teacher: PreTrainedModel) -> None:
     """Copy into the super-network what it can hold of its teacher.
 
+    The pooler stays new: behind states of another width the teacher's means nothing, and sentence encoders never trained theirs.
     The teacher's columns are divided among the finest heads in their order: with as many as the teacher has, each is one of its.
 
     Raises:
@@ -29,7 +30,6 @@ def inherit_from(network: ElasticBert, teacher: PreTrainedModel) -> None:
     for layer, source in zip(network.layers, layer_parts(teacher), strict=True):
         _copy_layer(cast(ElasticLayer, layer), source)
     _copy_embeddings(network, teacher)
-    _copy_pooler(network, teacher)
 
 
 def require_room(extent: Extent, teacher: PreTrainedModel) -> None:
@@ -96,11 +96,3 @@ def _copy_embeddings(network: ElasticBert, teacher: PreTrainedModel) -> None:
 def position_offset(teacher: PreTrainedModel) -> int:
     """Where the teacher's positions begin: RoBERTa and MPNet count from behind the padding id."""
     return int(teacher.config.pad_token_id) + 1 if teacher.config.model_type not in ("bert", "electra") else 0
-
-
-def _copy_pooler(network: ElasticBert, teacher: PreTrainedModel) -> None:
-    dense: Any = getattr(getattr(teacher.base_model, "pooler", None), "dense", None)
-    if dense is not None:
-        h = network.extent.hidden
-        network.pooler.copy_(dense.weight[:h, :h])
-        network.pooler_bias.copy_(dense.bias[:h])

@@ -65,7 +65,7 @@ class Config:
     """A labelled task (file, folder or name, as for distiller) to fine-tune teacher, student and baselines on; none by default."""
     task_updates: int = 200
     """Of each fine-tuning."""
-    task_rate: float = 5e-4
+    task_rate: float = 1e-3
     """Its learning rate (the teacher's is 1e-4)."""
     compare: Literal["all", "none"] = "all"
     """Distil the same architecture alone and hand-designed students of its cost too, or not."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
-from transformers import PreTrainedTokenizerFast
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
@@ -32,9 +35,14 @@ class Task:
     max_tokens: int
 
     def finetuned(self, folder: Path, updates: int, rate: float, run: Run, stage: str, seed: int) -> dict[str, float]:
-        """Scores of the encoder in `folder` with a head, fine-tuned: the best update of the select split, on both splits."""
+        """Scores of the encoder in `folder` with a new head, fine-tuned: the best update of the select split, on both splits.
+
+        Word vectors stay as they are, as in distillation, which spares most of the optimizer's work.
+        """
         seed_everything("task head", seed)
         model = to_best_device(load_classifier(folder, self.data.class_names))
+        new_pooler(model)
+        cast(nn.Embedding, model.get_input_embeddings()).weight.requires_grad_(False)
         recipe = Recipe(updates, BATCH, rate, checks=min(4, updates))
         best, fitted = finetune(model, self.train, self.select, recipe, self.data.metric, run, stage, seed)
         report = score_model(model, self.report, self.data.metric)
@@ -47,6 +55,14 @@ class Task:
         parts = (_items(teacher.tokenizer, t, self.max_tokens) for t in (self.data.report, self.data.select))
         report, select = (score_model(teacher.model, items, self.data.metric) for items in parts)
         return {"score": report, "select_score": select}
+
+
+@torch.no_grad()
+def new_pooler(model: PreTrainedModel) -> None:
+    """Part of a new head: relations say nothing of what a pooler has to read."""
+    dense: Any = model.base_model.pooler.dense
+    nn.init.normal_(dense.weight, std=dense.in_features**-0.5)
+    nn.init.zeros_(dense.bias)
 
 
 def open_task(name: str, tokenizer: PreTrainedTokenizerFast, max_tokens: int, most_train: int = 0) -> Task:
