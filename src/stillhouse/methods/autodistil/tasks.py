@@ -60,7 +60,7 @@ class Task:
 @torch.no_grad()
 def new_pooler(model: PreTrainedModel) -> None:
     """Part of a new head: relations say nothing of what a pooler has to read."""
-    dense: Any = model.base_model.pooler.dense
+    dense = cast(Any, model.base_model).pooler.dense
     nn.init.normal_(dense.weight, std=dense.in_features**-0.5)
     nn.init.zeros_(dense.bias)
 
