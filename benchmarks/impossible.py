@@ -31,9 +31,8 @@ from stillhouse.core.result import Arm
 from stillhouse.core.run import Run, temporary_run
 from stillhouse.corpus.everyday import ORDER, draw_fact, draw_state, say
 from stillhouse.corpus.leakage import Seen
-from stillhouse.core.seeding import derive_seed
 from stillhouse.methods import impossible
-from stillhouse.methods.impossible import FIRST, STUDENT, UNFILTERED, WITHOUT, Config
+from stillhouse.methods.impossible import STUDENT, UNFILTERED, WITHOUT, Config
 from stillhouse.methods.impossible.config import CRITICS
 from stillhouse.methods.impossible.critics import Group, candidate_pairs, judge_pairs
 from stillhouse.methods.impossible.dataset import clean, quality, training_rows
@@ -121,7 +120,9 @@ def _labelled(critic: str, most: int = 1500) -> dict[str, tuple[list[str], list[
         report = data.report.take(np.arange(min(most, len(data.report))))
         yes = data.class_names.index("ENTAILMENT" if data.name == "sick" else "1")
         found[data.name] = (list(report.first), list(report.second or ()), report.labels == yes)
-    file = find_public_file(PublicFile("stsb/stsb-en-test.csv", "https://github.com/PhilipMay/stsb-multi-mt, data/stsb-en-test.csv"))
+    file = find_public_file(
+        PublicFile("stsb/stsb-en-test.csv", "https://github.com/PhilipMay/stsb-multi-mt, data/stsb-en-test.csv")
+    )
     table = pd.read_csv(file, header=None)[:most]
     found["sts-b"] = (table[0].astype(str).tolist(), table[1].astype(str).tolist(), (table[2] >= 4).to_numpy())
     return found
@@ -147,7 +148,7 @@ def speed(config: Config) -> dict[str, Any]:
     spent: dict[str, float] = {}
     pairs, memory = 0, []
     started = time.process_time()
-    for half in range(2):
+    for _half in range(2):
         for _ in range(SPEED_CONTEXTS // 2):
             _, funnel = judge_pairs([_context(random, SPEED_SENTENCES)], config, critic)
             pairs += funnel.counts["candidate pairs"]
@@ -247,7 +248,15 @@ def made_arms(seeds: int) -> list[ClaimedArm]:
     arms = []
     for key, value in kept("runs", seeds):
         for name, metrics in value["arms"].items():
-            role = "student" if name == f"student {STUDENT}" else "teacher" if name.startswith("teacher") else "floor" if "input" in name else "baseline"
+            role = (
+                "student"
+                if name == f"student {STUDENT}"
+                else "teacher"
+                if name.startswith("teacher")
+                else "floor"
+                if "input" in name
+                else "baseline"
+            )
             arms.append(ClaimedArm("runs", Arm(name, role, metrics, seed=key["seed"])))
     for key, value in kept("ablation", seeds):
         arms.append(ClaimedArm("ablation", Arm(f"without {key['left out']}", "baseline", value, seed=key["seed"])))
@@ -262,20 +271,36 @@ def table(seeds: int) -> str:
         temperatures = sorted({row["temperature"] for row in near[0]})
         lines += [f"proximity, {len(near)} seeds: sentences | " + " | ".join(f"T {t:g}" for t in temperatures)]
         for length in sorted({row["sentences"] for row in near[0]}):
-            cells = [np.mean([r["entailed"] for rows in near for r in rows if r["sentences"] == length and r["temperature"] == t]) for t in temperatures]
+            cells = [
+                np.mean(
+                    [r["entailed"] for rows in near for r in rows if r["sentences"] == length and r["temperature"] == t]
+                )
+                for t in temperatures
+            ]
             lines.append(f"| {length} | " + " | ".join(f"{100 * c:.1f} %" for c in cells) + " |")
     runs = [value for _, value in kept("runs", seeds)]
     keys = ("good", "right", "bert_ibleu", "ibleu", "rouge_input", "ted_input", "h3")
     for arm in runs[0]["arms"] if runs else ():
         cells = [[run["arms"][arm][key] for run in runs] for key in keys]
-        lines.append(f"| {arm} | " + " | ".join(f"{np.mean(c):.3g} ± {np.std(c, ddof=1) if len(c) > 1 else 0:.2g}" for c in cells) + " |")
+        lines.append(
+            f"| {arm} | "
+            + " | ".join(f"{np.mean(c):.3g} ± {np.std(c, ddof=1) if len(c) > 1 else 0:.2g}" for c in cells)
+            + " |"
+        )
     for name in runs[0]["quality"] if runs else ():
         row = {k: np.mean([run["quality"][name][k] for run in runs]) for k in runs[0]["quality"][name]}
         lines.append(f"| {name} | " + " | ".join(f"{k} {v:.3g}" for k, v in row.items()) + " |")
     if runs:
         lines += [f"{run['right']} {run['codes']}" for run in runs]
     for key, value in kept("ablation", seeds):
-        lines.append(f"| without {key['left out']} (seed {key['seed']}) | " + " | ".join(f"{k} {value[k]:.3g}" for k in ("rows", "rows_right", "rows_h3", "good", "right", "bert_ibleu", "rouge_input", "ted_input")) + " |")
+        lines.append(
+            f"| without {key['left out']} (seed {key['seed']}) | "
+            + " | ".join(
+                f"{k} {value[k]:.3g}"
+                for k in ("rows", "rows_right", "rows_h3", "good", "right", "bert_ibleu", "rouge_input", "ted_input")
+            )
+            + " |"
+        )
     lines += [f"{key}: {value}" for part in ("critics", "speed") for key, value in kept(part, seeds)]
     return "\n".join(lines)
 

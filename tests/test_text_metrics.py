@@ -54,6 +54,8 @@ def test_numbers_in_digits_and_words():
     found = numbers("Twelve hundred and five men, 1,200 boats, 3.50 crowns, twenty-one and 7")
     assert set(found) == {Decimal(1205), Decimal(1200), Decimal("3.5"), Decimal(21), Decimal(7)}
     assert not numbers("one of them, and the hundred metres they ran")
+    assert set(numbers("two, three or four")) == {Decimal(2), Decimal(3), Decimal(4)}
+    assert numbers("two hundred and five thousand") == {Decimal(205_000): 1}
 
 
 def test_numbers_agree_in_both_directions():
@@ -88,7 +90,9 @@ def test_tree_distance_by_hand():
 
 
 LABELS = st.sampled_from("xyz")
-TREES = st.recursive(st.builds(Tree, LABELS), lambda t: st.builds(Tree, LABELS, st.lists(t, max_size=3).map(tuple)), max_leaves=5)
+TREES = st.recursive(
+    st.builds(Tree, LABELS), lambda t: st.builds(Tree, LABELS, st.lists(t, max_size=3).map(tuple)), max_leaves=5
+)
 
 
 @given(TREES, TREES)
@@ -100,14 +104,18 @@ def test_bounds_never_contradict_the_distance(x, y):
 
 
 def test_passive_is_another_tree_and_a_name_is_not():
-    active, other, passive = parse(["Anna met the mayor in Oslo.", "Boris met the nurse in Lima.", "The mayor was met by Anna in Oslo."])
+    active, other, passive = parse(
+        ["Anna met the mayor in Oslo.", "Boris met the nurse in Lima.", "The mayor was met by Anna in Oslo."]
+    )
     assert tree_edit_distance(active, other) == 0
     assert tree_edit_distance(active, passive) >= 3
 
 
 def test_near_duplicates_keep_the_first_and_know_the_order_of_a_pair():
     x, y = "Anna bought three lamps in Oslo on Monday for the mayor", "Three lamps were bought by Anna"
-    kept = first_of_near_duplicates([(x, y), (x + "!", y), (y, x), ("Boris met the nurse", "The nurse was met by Boris")])
+    kept = first_of_near_duplicates(
+        [(x, y), (x + "!", y), (y, x), ("Boris met the nurse", "The nurse was met by Boris")]
+    )
     assert kept == [0, 2, 3]
     assert jaccard(shingles("a b c d"), shingles("a b c e")) == pytest.approx(1 / 3)
 

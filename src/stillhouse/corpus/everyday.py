@@ -22,16 +22,75 @@ import numpy as np
 
 from stillhouse.core.seeding import derive_seed
 
-PEOPLE = (
-    "Anna Boris Clara David Elena Felix Greta Henry Irene Jonas Karin Louis Maria Nadia Oscar Paula Rosa Simon Teresa Ursula "
-    "Viktor Wanda Xenia Yusuf Zoe Aaron Bella Carlos Doris Emil"
-).split()
-PLACES = (
-    "Oslo Lima Cairo Paris Dublin Madrid Athens Berlin Delhi Havana Lagos Milan Prague Quito Riga Seoul Tokyo Vienna Warsaw Zagreb "
-    "Bergen Geneva Lisbon Nairobi"
-).split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-NUMBERS = (("two", "2"), ("three", "3"), ("four", "4"), ("five", "5"), ("six", "6"), ("seven", "7"), ("eight", "8"), ("nine", "9"))
+PEOPLE = [
+    "Anna",
+    "Boris",
+    "Clara",
+    "David",
+    "Elena",
+    "Felix",
+    "Greta",
+    "Henry",
+    "Irene",
+    "Jonas",
+    "Karin",
+    "Louis",
+    "Maria",
+    "Nadia",
+    "Oscar",
+    "Paula",
+    "Rosa",
+    "Simon",
+    "Teresa",
+    "Ursula",
+    "Viktor",
+    "Wanda",
+    "Xenia",
+    "Yusuf",
+    "Zoe",
+    "Aaron",
+    "Bella",
+    "Carlos",
+    "Doris",
+    "Emil",
+]
+PLACES = [
+    "Oslo",
+    "Lima",
+    "Cairo",
+    "Paris",
+    "Dublin",
+    "Madrid",
+    "Athens",
+    "Berlin",
+    "Delhi",
+    "Havana",
+    "Lagos",
+    "Milan",
+    "Prague",
+    "Quito",
+    "Riga",
+    "Seoul",
+    "Tokyo",
+    "Vienna",
+    "Warsaw",
+    "Zagreb",
+    "Bergen",
+    "Geneva",
+    "Lisbon",
+    "Nairobi",
+]
+DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+NUMBERS = (
+    ("two", "2"),
+    ("three", "3"),
+    ("four", "4"),
+    ("five", "5"),
+    ("six", "6"),
+    ("seven", "7"),
+    ("eight", "8"),
+    ("nine", "9"),
+)
 ITEMS = (
     ("apples",), ("bikes", "bicycles"), ("sofas", "couches"), ("photos", "photographs"), ("lamps",), ("books",), ("coats",),
     ("chairs",), ("rugs", "carpets"), ("shoes",), ("kettles",), ("clocks",), ("phones", "telephones"), ("boats",), ("guitars",),
@@ -230,7 +289,9 @@ def _patterns() -> tuple[tuple[str, re.Pattern[str], tuple[str, ...]], ...]:
     for kind, shape in KINDS.items():
         for frame in shape.frames:
             core = frame.format(**{slot: f"(?P<{slot}>{_any_of(slot)})" for slot in shape.core})
-            made.append((kind, re.compile(f"(?:(?P<front>{adjunct}), )?{core}(?P<behind>(?: {adjunct})*)\\."), shape.core))
+            made.append(
+                (kind, re.compile(f"(?:(?P<front>{adjunct}), )?{core}(?P<behind>(?: {adjunct})*)\\."), shape.core)
+            )
     return tuple(made)
 
 
@@ -287,7 +348,8 @@ def split_of(fact: Fact) -> str:
 def everyday_stories(stories: int, seed: int = 0) -> Stories:
     """Stories all of whose events belong to the train split."""
     random = np.random.default_rng(derive_seed("everyday stories", seed))
-    texts, facts = [], []
+    texts: list[tuple[str, ...]] = []
+    facts: list[tuple[Fact, ...]] = []
     while len(texts) < stories:
         told = [fact for fact in story(random) if split_of(fact) == "train"]
         if len(told) >= 2:

@@ -13,11 +13,34 @@ from decimal import Decimal
 UNITS = {
     word: value
     for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
-        "nineteen".split()
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+        ]
     )
 }
-TENS = {word: 20 + 10 * i for i, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split())}
+TENS = {
+    word: 20 + 10 * i
+    for i, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"])
+}
 SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 DIGITS = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
 TOKEN = re.compile(rf"(?:{DIGITS.pattern})|[^\W\d_]+", re.UNICODE)
@@ -28,19 +51,27 @@ def numbers(text: str) -> Counter[Decimal]:
     found: Counter[Decimal] = Counter()
     spelt: list[str] = []
     for token in [*TOKEN.findall(text.lower()), ""]:
-        if token in UNITS or token in TENS or (token in SCALES and spelt):
+        if _goes_on(spelt, token):
             spelt.append(token)
             continue
         if token == "and" and spelt and spelt[-1] in SCALES:
             continue
-        if token in SCALES and found:
-            pass
         if spelt and spelt != ["one"]:
-            found[Decimal(_value(spelt))] += 1
-        spelt = []
+            found[Decimal(_value(spelt)).normalize()] += 1
+        spelt = [token] if token in UNITS or token in TENS else []
         if token[:1].isdigit():
             found[Decimal(token.replace(",", "")).normalize()] += 1
-    return Counter({Decimal(number).normalize(): count for number, count in found.items()})
+    return found
+
+
+def _goes_on(spelt: list[str], token: str) -> bool:
+    """Whether a word belongs to the number begun before it: "twenty one" and "two hundred five" do, "two three" are two."""
+    if not spelt:
+        return False
+    if token in SCALES:
+        return True
+    small = token in UNITS or token in TENS
+    return small and (spelt[-1] in SCALES or (spelt[-1] in TENS and 0 < UNITS.get(token, 0) < 10))
 
 
 def _value(spelt: list[str]) -> int:

@@ -9,7 +9,31 @@ from typing import Literal
 
 Fault = Literal["empty", "unfinished", "endless", "other script", "broken text", "repeats itself"]
 END = re.compile(r"[.?!][\"'”’)]*(?=\s|$)")
-ABBREVIATIONS = frozenset("mr mrs ms dr prof st vs etc inc no fig e.g i.e u.s u.k jr sr approx dept gen gov".split())
+ABBREVIATIONS = frozenset(
+    [
+        "mr",
+        "mrs",
+        "ms",
+        "dr",
+        "prof",
+        "st",
+        "vs",
+        "etc",
+        "inc",
+        "no",
+        "fig",
+        "e.g",
+        "i.e",
+        "u.s",
+        "u.k",
+        "jr",
+        "sr",
+        "approx",
+        "dept",
+        "gen",
+        "gov",
+    ]
+)
 MOST_CHARACTERS = 400
 
 

@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics.bleu import BLEU
 
 from stillhouse.corpus.rouge import words
 

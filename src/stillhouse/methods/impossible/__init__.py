@@ -105,17 +105,28 @@ def distill(config: Config, run: Run) -> Result:
     trained = {
         STUDENT: workshop.train(after_first, self_rows, config.self_updates, "student on D_self"),
         WITHOUT: workshop.train(after_first, rows, config.self_updates, "student on D_T again"),
-        UNFILTERED: workshop.train(start, _unfiltered(first, len(rows), config), config.updates + config.self_updates, "student on unfiltered pairs"),
+        UNFILTERED: workshop.train(
+            start,
+            _unfiltered(first, len(rows), config),
+            config.updates + config.self_updates,
+            "student on unfiltered pairs",
+        ),
     }
     save_rewriter(trained[STUDENT].student, config, run.model_folder)
-    _save_data(config, domain, critic_name(config), {"d_t": (d_t, first.funnel), "d_self": (d_self, second.funnel)}, run)
+    _save_data(
+        config, domain, critic_name(config), {"d_t": (d_t, first.funnel), "d_self": (d_self, second.funnel)}, run
+    )
     arms, speeds = _arms(workshop, trained, after_first, start, teacher, run)
     tables = [
         report.funnel_table("D_T", first, first.funnel.counts, first.funnel.seconds),
         report.funnel_table("D_self", second, second.funnel.counts, second.funnel.seconds),
         *_set_tables(domain, rows, self_rows, d_t, d_self, first, config, workshop),
-        report.code_table(run.kept("codes", lambda: {"rows": workshop.obedience(trained[STUDENT], domain.report.inputs)})["rows"]),
-        report.speed_table({"teacher, D_T": first.throughput, "teacher and student, D_self": second.throughput, **speeds}),
+        report.code_table(
+            run.kept("codes", lambda: {"rows": workshop.obedience(trained[STUDENT], domain.report.inputs)})["rows"]
+        ),
+        report.speed_table(
+            {"teacher, D_T": first.throughput, "teacher and student, D_self": second.throughput, **speeds}
+        ),
         report.example_table(run, [f"student {STUDENT}", f"student {WITHOUT}", "teacher, told to do it"]),
     ]
     pictures = []
@@ -138,7 +149,9 @@ def distill(config: Config, run: Run) -> Result:
 def _require_pairs(name: str, pairs: Sequence[Pair], funnel: Funnel) -> None:
     from stillhouse.core.errors import require
 
-    require(bool(pairs), f"nothing of {name} is left ({funnel.words()})", "draw more contexts, or raise --near-duplicate")
+    require(
+        bool(pairs), f"nothing of {name} is left ({funnel.words()})", "draw more contexts, or raise --near-duplicate"
+    )
 
 
 def _unfiltered(made: Made, count: int, config: Config) -> list[tuple[str, str]]:
@@ -148,19 +161,29 @@ def _unfiltered(made: Made, count: int, config: Config) -> list[tuple[str, str]]
     return [made.unfiltered[i] for i in order]
 
 
-def _save_data(config: Config, domain: Domain, critic: str, sets: Mapping[str, tuple[Sequence[Pair], Funnel]], run: Run) -> None:
+def _save_data(
+    config: Config, domain: Domain, critic: str, sets: Mapping[str, tuple[Sequence[Pair], Funnel]], run: Run
+) -> None:
     folder = run.model_folder / "data"
     for name, (pairs, _) in sets.items():
         write_pairs(pairs, folder / f"{name}.jsonl")
     facts = {
         "task": config.task,
-        "teacher": "a small GPT-2 pre-trained on the text below" if config.teacher == "train" else Path(config.teacher).name,
+        "teacher": "a small GPT-2 pre-trained on the text below"
+        if config.teacher == "train"
+        else Path(config.teacher).name,
         "text": f"{domain.name} ({domain.licence})",
         "entailment critic": critic,
         "critics": ", ".join(name for name in config.critics if config.has(name)),
         "seed": config.seed,
     }
-    write_card(folder / "README.md", config, facts, {name: funnel for name, (_, funnel) in sets.items()}, {name: pairs for name, (pairs, _) in sets.items()})
+    write_card(
+        folder / "README.md",
+        config,
+        facts,
+        {name: funnel for name, (_, funnel) in sets.items()},
+        {name: pairs for name, (pairs, _) in sets.items()},
+    )
     write_json(folder / "funnels.json", {name: funnel.counts for name, (_, funnel) in sets.items()})
 
 
@@ -192,7 +215,9 @@ def _set_tables(
         sets["references of the report split"] = [
             (x, refs[0]) for x, refs in zip(domain.report.inputs, domain.report.references, strict=True) if refs
         ]
-    told = workshop.run.kept("quality", lambda: {k: quality(some(v, k), workshop.judges.vectors) for k, v in sets.items()})
+    told = workshop.run.kept(
+        "quality", lambda: {k: quality(some(v, k), workshop.judges.vectors) for k, v in sets.items()}
+    )
     made = [report.quality_table(told)]
     if domain.name == "everyday":
         made.append(report.truth_table([(name, len(v), _right(v, config)) for name, v in sets.items()]))
@@ -223,9 +248,13 @@ def _notes(config: Config, domain: Domain, critic: str, judged: int) -> tuple[st
         "All trained students start from the same pre-trained weights and have the same number of updates, but where the row says otherwise.",
     ]
     if critic_name(config) == "everyday":
-        notes.append("That critic learned from labelled pairs, of events other than the held-out ones: the paper's critic has labels of an NLI corpus.")
+        notes.append(
+            "That critic learned from labelled pairs, of events other than the held-out ones: the paper's critic has labels of an NLI corpus."
+        )
     if domain.report.references is None:
-        notes.append("This text has no references: iBLEU and the truth about meaning are not known, and 'good' rests on the critic.")
+        notes.append(
+            "This text has no references: iBLEU and the truth about meaning are not known, and 'good' rests on the critic."
+        )
     return tuple(notes)
 
 
@@ -244,10 +273,27 @@ def estimate(config: Config) -> Estimate:
     students = 2 * config.updates + 3 * config.self_updates
     return Estimate(
         (
-            training("teacher's pre-training", teacher, config.teacher_updates * (config.teacher == "train"), 32 * 60, teacher.layers),
-            training("student's pre-training", student, config.student_updates * (config.student == "train"), 64 * 14, 2 * student.layers),
+            training(
+                "teacher's pre-training",
+                teacher,
+                config.teacher_updates * (config.teacher == "train"),
+                32 * 60,
+                teacher.layers,
+            ),
+            training(
+                "student's pre-training",
+                student,
+                config.student_updates * (config.student == "train"),
+                64 * 14,
+                2 * student.layers,
+            ),
             Stage("critic", config.critic_updates, 2 * 128 * config.critic_updates, 0.02 * config.critic_updates),
-            Stage("generation", 0, sentences * config.sentence_tokens, 2 * cost * sentences * 3 * config.sentence_tokens / speed),
+            Stage(
+                "generation",
+                0,
+                sentences * config.sentence_tokens,
+                2 * cost * sentences * 3 * config.sentence_tokens / speed,
+            ),
             Stage("critics", 0, 0, 2e-4 * config.contexts * config.continuations**2),
             training("students", student, students, 2 * config.batch * 16, 2 * student.layers),
             Stage("judging", 0, 10 * config.judged, 0.1 * config.judged),

@@ -26,7 +26,7 @@ from transformers import (
 from stillhouse.core.errors import UserError, first_line, require
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
-from stillhouse.core.training import Fitted, fit
+from stillhouse.core.training import Fitted, Stateful, fit
 from stillhouse.corpus.sentences import first_sentence
 from stillhouse.encoders.models import load_config, to_best_device
 from stillhouse.encoders.tokens import load_tokenizer
@@ -78,7 +78,8 @@ def new_language_model(size: Size, tokenizer: PreTrainedTokenizerFast, max_token
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
-        initializer_range=size.width**-0.5,  # at 0.02 a narrow model needs thousands of updates to look back at its context
+        initializer_range=size.width
+        ** -0.5,  # at 0.02 a narrow model needs thousands of updates to look back at its context
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -127,7 +128,7 @@ def pretrain_language_model(model: PreTrainedModel, rows: np.ndarray, recipe: Re
         optimizer.step()
         return {"language model": loss.detach()}
 
-    state = {"model": model, "optimizer": optimizer}
+    state: dict[str, Stateful] = {"model": model, "optimizer": optimizer}
     return fit(step, state, recipe.updates, run, stage="language model", seed=0)
 
 
@@ -182,7 +183,7 @@ class _SentenceEnds(StoppingCriteria):
             self.done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
         last = self.ends[input_ids[:, -1]] & ~self.done
         for row in last.nonzero().flatten().tolist():
-            text = self.tokenizer.decode(input_ids[row, self.prompt_tokens :], skip_special_tokens=True)
+            text: Any = self.tokenizer.decode(input_ids[row, self.prompt_tokens :], skip_special_tokens=True)
             # "3." may go on as "3.5"
             self.done[row] = first_sentence(text) is not None and not text.rstrip(".")[-1:].isdigit()
         return self.done.clone()
@@ -267,4 +268,5 @@ def _padded_prompts(teacher: LanguageModel, prompts: list[str], new_tokens: int)
 def most_positions(model: PreTrainedModel) -> int:
     """Tokens that a causal model can look at."""
     config: Any = model.config
-    return int(getattr(config, "n_positions", None) or getattr(config, "max_position_embeddings", 1024))
+    most: Any = getattr(config, "n_positions", None) or getattr(config, "max_position_embeddings", 1024)
+    return int(most)

@@ -21,7 +21,11 @@ def _rewritten(text: str, run: Path, task: str, code: tuple[str, ...], outputs: 
         require((run / "config.json").exists(), f"{run} is not a run folder", "name one with --run")
         raise UserError(f"{run} has no result yet", f"finish it with: stillhouse resume {run}")
     rewriter = load_rewriter(run / "model")
-    require(rewriter.task == task, f"the student of {run} was made for the task {rewriter.task}", f"run impossible --task {task}")
+    require(
+        rewriter.task == task,
+        f"the student of {run} was made for the task {rewriter.task}",
+        f"run impossible --task {task}",
+    )
     codes = tuple(c if c.startswith("<") else f"<{c}>" for c in code)
     made = rewriter(sys.stdin.read() if text == "-" else text, codes=codes, outputs=outputs, seed=seed)
     print(json_module.dumps({"input": text, "codes": codes, "outputs": made}, indent=1) if json else "\n".join(made))
@@ -106,7 +110,9 @@ def judge(
         "length share": round(compression(x, y), 2),
         "numbers agree": numbers_agree(numbers(x), numbers(y), both_ways=config.both_ways),
     }
-    print(json_module.dumps(said, indent=1) if json else "\n".join(f"{name:18}  {value}" for name, value in said.items()))
+    print(
+        json_module.dumps(said, indent=1) if json else "\n".join(f"{name:18}  {value}" for name, value in said.items())
+    )
 
 
 def pairs(run: tyro.conf.Positional[Path], data: str = "d_self", most: int = 10, json: bool = False) -> None:
@@ -129,7 +135,9 @@ def pairs(run: tyro.conf.Positional[Path], data: str = "d_self", most: int = 10,
         print(json_module.dumps([asdict(pair) for pair in found], indent=1, ensure_ascii=False))
         return
     for pair in found[:most]:
-        print(f"{pair.x}\n  -> {pair.y}\n     p {pair.p_forward:.2f} / {pair.p_backward:.2f}, ROUGE-L {pair.rouge:.2f}, {pair.made_by}, after: {pair.context}")
+        print(
+            f"{pair.x}\n  -> {pair.y}\n     p {pair.p_forward:.2f} / {pair.p_backward:.2f}, ROUGE-L {pair.rouge:.2f}, {pair.made_by}, after: {pair.context}"
+        )
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -104,7 +104,7 @@ class Config:
     """Of its pre-training by denoising."""
     critic_width: int = 64
     """Of the decomposable attention."""
-    critic_updates: int = 700
+    critic_updates: int = 500
     """Of the critic's training."""
     judged: int = 120
     """Held-out inputs that every arm is judged on."""

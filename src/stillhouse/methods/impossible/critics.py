@@ -1,11 +1,11 @@
 """The critics: which candidate pairs may stay, the cheap questions first, with a count and the seconds of each.
 
-    f_sem  = 1{ p(x => y) >= .75 and p(y => x) >= .75 }                 (a summary: x => y only)
-    f_diss = 1{ ROUGE-L(x, y) <= .75 and TED(x, y) >= 4 }               (paraphrases)
-    f_len  = 1{ |y| < .8 |x| }                                          (summaries; a window for paraphrases, as in the code)
-    f_num  = 1{ the numbers of x are those of y }                       (a summary: those of y are among those of x)
-    f_div  : pairs of one context are joined if x_i => x_j or y_i => y_j; per component the pair with the highest
-             p(x => y) [+ p(y => x)] stays
+f_sem  = 1{ p(x => y) >= .75 and p(y => x) >= .75 }                 (a summary: x => y only)
+f_diss = 1{ ROUGE-L(x, y) <= .75 and TED(x, y) >= 4 }               (paraphrases)
+f_len  = 1{ |y| < .8 |x| }                                          (summaries; a window for paraphrases, as in the code)
+f_num  = 1{ the numbers of x are those of y }                       (a summary: those of y are among those of x)
+f_div  : pairs of one context are joined if x_i => x_j or y_i => y_j; per component the pair with the highest
+         p(x => y) [+ p(y => x)] stays
 """
 
 from __future__ import annotations
@@ -133,7 +133,10 @@ def judge_pairs(groups: Sequence[Group], config: Config, critic: EntailmentCriti
         with _timed(funnel, "diversity", flat):
             flat.keep(_diverse(flat, config, critic))
     kept = zip(flat.pairs.tolist(), flat.forward, flat.backward, flat.rouge, flat.group, strict=True)
-    rows = [Kept(flat.sentences[x], flat.sentences[y], _known(f), _known(b), _known(r), int(g)) for (x, y), f, b, r, g in kept]
+    rows = [
+        Kept(flat.sentences[x], flat.sentences[y], _known(f), _known(b), _known(r), int(g))
+        for (x, y), f, b, r, g in kept
+    ]
     return rows, funnel
 
 
@@ -206,7 +209,9 @@ def _diverse(flat: _Flat, config: Config, critic: EntailmentCritic) -> np.ndarra
         here = np.flatnonzero(flat.group == group)
         number = {old: new for new, old in enumerate(np.unique(flat.pairs[here]).tolist())}
         local = [(number[x], number[y]) for x, y in flat.pairs[here].tolist()]
-        edges = duplicate_edges(local, _entailment_matrix([flat.sentences[i] for i in number], config.entailment, critic))
+        edges = duplicate_edges(
+            local, _entailment_matrix([flat.sentences[i] for i in number], config.entailment, critic)
+        )
         stay += here[best_of_components(components(edges, len(local)), score[here])].tolist()
     return np.array(stay, np.int64)
 
@@ -216,5 +221,7 @@ def _entailment_matrix(sentences: list[str], threshold: float, critic: Entailmen
     n = len(sentences)
     first, second = np.nonzero(~np.eye(n, dtype=bool))
     entails = np.eye(n, dtype=bool)
-    entails[first, second] = critic.entailment([sentences[i] for i in first], [sentences[j] for j in second]) > threshold
+    entails[first, second] = (
+        critic.entailment([sentences[i] for i in first], [sentences[j] for j in second]) > threshold
+    )
     return entails

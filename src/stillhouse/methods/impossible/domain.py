@@ -97,7 +97,9 @@ def _loaded(data: str, stories: int, judged: int, task: Task) -> Domain:
 
 def _everyday(stories: int, judged: int, task: Task) -> Domain:
     made = everyday_stories(stories)
-    return Domain("everyday", "made by stillhouse", made.texts, *(_exam(part, judged, task) for part in ("select", "report")))
+    return Domain(
+        "everyday", "made by stillhouse", made.texts, *(_exam(part, judged, task) for part in ("select", "report"))
+    )
 
 
 def _exam(split: str, count: int, task: Task) -> Exam:
@@ -105,7 +107,9 @@ def _exam(split: str, count: int, task: Task) -> Exam:
     facts = [fact for fact in held_out_facts(split, 4 * count) if task == "paraphrase" or fact.adjuncts][:count]
     inputs = tuple(say(fact, random) for fact in facts)
     references = tuple(
-        tuple(text for text in wordings(_asked(fact, task, random), REFERENCES + 1, random) if text != said)[:REFERENCES]
+        tuple(text for text in wordings(_asked(fact, task, random), REFERENCES + 1, random) if text != said)[
+            :REFERENCES
+        ]
         for fact, said in zip(facts, inputs, strict=True)
     )
     return Exam(inputs, references)
@@ -153,14 +157,23 @@ def _medquad() -> list[str]:
 
 def _wikitext() -> list[str]:
     text = find_public_file(WIKITEXT).read_text(encoding="utf-8")
-    plain = (line.replace(" @-@ ", "-").replace(" @,@ ", ",").replace(" ,", ",").replace(" .", ".") for line in text.splitlines())
+    plain = (
+        line.replace(" @-@ ", "-").replace(" @,@ ", ",").replace(" ,", ",").replace(" .", ".")
+        for line in text.splitlines()
+    )
     return [line.strip() for line in plain if line.strip() and not line.strip().startswith("=") and "<unk>" not in line]
 
 
 def _speeches() -> list[str]:
-    file = find_public_file(PublicFile("nltk_small/state_union.zip", "https://github.com/nltk/nltk_data, packages/corpora/state_union.zip"))
+    file = find_public_file(
+        PublicFile("nltk_small/state_union.zip", "https://github.com/nltk/nltk_data, packages/corpora/state_union.zip")
+    )
     with zipfile.ZipFile(file) as archive:
-        texts = [archive.read(name).decode("latin-1") for name in sorted(archive.namelist()) if name.endswith(".txt") and "README" not in name]
+        texts = [
+            archive.read(name).decode("latin-1")
+            for name in sorted(archive.namelist())
+            if name.endswith(".txt") and "README" not in name
+        ]
     return [" ".join(part.split()) for text in texts for part in text.replace("\r", "").split("\n\n")]
 
 

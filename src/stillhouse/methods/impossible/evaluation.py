@@ -11,7 +11,14 @@ import numpy as np
 from stillhouse.core.result import Metric
 from stillhouse.corpus.numbers import numbers, numbers_agree
 from stillhouse.corpus.rouge import rouge_l, words
-from stillhouse.corpus.text_metrics import bert_ibleu, bleu, compression, greedy_match, mean_segmental_ttr, ngram_entropy
+from stillhouse.corpus.text_metrics import (
+    bert_ibleu,
+    bleu,
+    compression,
+    greedy_match,
+    mean_segmental_ttr,
+    ngram_entropy,
+)
 from stillhouse.corpus.tree_distance import parse, tree_edit_distance
 from stillhouse.methods.impossible.config import Config
 from stillhouse.methods.impossible.domain import Exam, truth
@@ -67,7 +74,9 @@ def _kept(pairs: list[tuple[str, str]], config: Config, critic: EntailmentCritic
 
 def _against_references(made: list[str], references: Sequence[Sequence[str]], copies: list[float]) -> dict[str, float]:
     alike = [bleu(y, list(refs)) if refs else 0.0 for y, refs in zip(made, references, strict=True)]
-    found = [max((rouge_l(words(y), words(r)) for r in refs), default=0.0) for y, refs in zip(made, references, strict=True)]
+    found = [
+        max((rouge_l(words(y), words(r)) for r in refs), default=0.0) for y, refs in zip(made, references, strict=True)
+    ]
     return {
         "ibleu": 100 * _mean([0.8 * a - 0.2 * c for a, c in zip(alike, copies, strict=True)]),
         "bleu": 100 * _mean(alike),
@@ -83,12 +92,21 @@ def metrics_of(config: Config, exam: Exam, *, known: bool) -> tuple[Metric, ...]
     """How the scores are to be read, the headline first."""
     paraphrase = config.both_ways
     kind = "Good paraphrases" if paraphrase else "Good summaries"
-    how = f"ROUGE-L to the input at most {config.most_rouge}" if paraphrase else f"below {config.summary_length} of its length"
+    how = (
+        f"ROUGE-L to the input at most {config.most_rouge}"
+        if paraphrase
+        else f"below {config.summary_length} of its length"
+    )
     said = "say what the input says" if paraphrase else "follow from the input"
     who = "by the grammar's own reading" if known else "as the critic says"
     made = [
         Metric("good", kind, "higher", f"Share of outputs that {said} ({who}), {how}."),
-        Metric("bert_ibleu", "BERT-iBLEU", "higher", "Likeness in meaning (MiniLM's tokens) and unlikeness in words, harmonic mean."),
+        Metric(
+            "bert_ibleu",
+            "BERT-iBLEU",
+            "higher",
+            "Likeness in meaning (MiniLM's tokens) and unlikeness in words, harmonic mean.",
+        ),
     ]
     if exam.references is not None:
         made += [
@@ -96,7 +114,9 @@ def metrics_of(config: Config, exam: Exam, *, known: bool) -> tuple[Metric, ...]
             Metric("rouge_reference", "ROUGE-L, reference", "higher", "With the nearest of the references."),
         ]
     if known:
-        made.append(Metric("right", "Meaning kept", "higher", f"Share of outputs that {said}, by the grammar's own reading."))
+        made.append(
+            Metric("right", "Meaning kept", "higher", f"Share of outputs that {said}, by the grammar's own reading.")
+        )
     return (
         *made,
         Metric("entailed", "Entailed, critic", "higher", "Share of outputs that the entailment critic accepts."),

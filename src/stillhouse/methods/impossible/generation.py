@@ -1,7 +1,7 @@
 """The two stages that make candidate pairs and pass them through the critics, in shards that a killed run takes up again.
 
-    c ~ p_T(.)   s_1 .. s_k ~ p_T(. | c)   candidates: all pairs of different s          -> critics -> D_T
-    x ~ p_T(. | c)   y ~ M_S(. | x)        candidates: (x, y)                             -> critics -> D_self
+c ~ p_T(.)   s_1 .. s_k ~ p_T(. | c)   candidates: all pairs of different s          -> critics -> D_T
+x ~ p_T(. | c)   y ~ M_S(. | x)        candidates: (x, y)                             -> critics -> D_self
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ def student_pairs(teacher: LanguageModel, student: Student, critic: EntailmentCr
         each = 3  # sentences a context: a fresh context for each would cost three times the tokens
         contexts = draw_contexts(teacher, config, -(-inputs // each), seed, faults, throughput)
         drawn = continuations(teacher, contexts, each, sampling_of(config), (*seed, "inputs"), throughput)
-        said = [(c, x) for c, texts in zip(contexts, drawn, strict=True) for x in dict.fromkeys(finished(texts, faults))]
+        said = [
+            (c, x) for c, texts in zip(contexts, drawn, strict=True) for x in dict.fromkeys(finished(texts, faults))
+        ]
         outputs = rewrite(
             student,
             [x for _, x in said],
@@ -147,9 +149,7 @@ def _judged(
 ) -> dict[str, Any]:  # fmt: skip
     """A shard's file: pairs that passed, the funnel, and a few candidates as they came."""
     kept, passed = judge_pairs(groups, config, critic)
-    pairs = [
-        Pair(k.x, k.y, k.forward, k.backward, k.rouge, made_by, groups[k.group].context, number) for k in kept
-    ]
+    pairs = [Pair(k.x, k.y, k.forward, k.backward, k.rouge, made_by, groups[k.group].context, number) for k in kept]
     random = np.random.default_rng([number, len(groups)])
     some = [
         (group.sentences[x], group.sentences[y])

@@ -12,8 +12,8 @@ from stillhouse.core.cache import cache_root
 from stillhouse.core.files import content_hash, make_folder_atomically
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
-from stillhouse.encoders.public import sick
 from stillhouse.encoders.models import Shape
+from stillhouse.encoders.public import sick
 from stillhouse.encoders.teacher import Plan, get_teacher
 from stillhouse.encoders.tokens import train_wordpiece
 from stillhouse.encoders.training import Recipe

@@ -94,6 +94,8 @@ class AttentionCritic:
     @torch.no_grad()
     def entailment(self, premises: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
         """p(premise => hypothesis); a sentence is tokenised once however many pairs it is in."""
+        if not premises:
+            return np.zeros(0, np.float32)
         known = {text: i for i, text in enumerate(dict.fromkeys([*premises, *hypotheses]))}
         ids = torch.from_numpy(piece_ids(self.tokenizer, list(known)))
         a, b = (torch.tensor([known[text] for text in side], dtype=torch.int64) for side in (premises, hypotheses))
@@ -101,7 +103,7 @@ class AttentionCritic:
             self.model(ids[a[i : i + PAIRS_AT_ONCE]], ids[b[i : i + PAIRS_AT_ONCE]]).softmax(-1)[:, 1].numpy()
             for i in range(0, len(a), PAIRS_AT_ONCE)
         ]
-        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        return np.concatenate(parts)
 
 
 def piece_ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], most: int = 64) -> np.ndarray:
@@ -170,7 +172,9 @@ class EncoderCritic:
         UserError: the folder's model has no class called entailment.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, name: str, max_tokens: int = 96) -> None:
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, name: str, max_tokens: int = 96
+    ) -> None:
         names = {int(i): str(label).lower() for i, label in (model.config.id2label or {}).items()}
         found = [i for i, label in names.items() if label in ("entailment", "entails", "1", "yes")]
         require(len(found) == 1, f"the critic {name} has the classes {', '.join(names.values())}", "give one with a class 'entailment'")  # fmt: skip
@@ -198,7 +202,9 @@ class TokenVectors:
     def __init__(self, folder: Path | None = None, batch: int = 64) -> None:
         folder = folder or minilm_folder()
         self.tokenizer, self.batch = load_tokenizer(folder), batch
-        self.model = to_best_device(AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)).eval()
+        self.model = to_best_device(
+            AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        ).eval()
         self.known: dict[str, np.ndarray] = {}
 
     @torch.no_grad()
@@ -233,4 +239,4 @@ class EmbeddingCritic:
 
 def _mean(vectors: np.ndarray) -> np.ndarray:
     mean = vectors.mean(0) if len(vectors) else np.zeros(vectors.shape[1], np.float32)
-    return cast(np.ndarray, mean / max(1e-9, float(np.linalg.norm(mean))))
+    return mean / max(1e-9, float(np.linalg.norm(mean)))

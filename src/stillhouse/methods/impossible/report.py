@@ -30,7 +30,9 @@ def funnel_table(name: str, made: Made, counts: Mapping[str, int], seconds: Mapp
     before = 0
     for step, count in counts.items():
         share = "-" if not before else f"{count / before:.1%}"
-        rows.append((step, count, share, round(seconds[step], 2), f"{seconds[step] / critics:.0%}" if seconds[step] else "-"))
+        rows.append(
+            (step, count, share, round(seconds[step], 2), f"{seconds[step] / critics:.0%}" if seconds[step] else "-")
+        )
         before = count
     left = ", ".join(f"{why} {count:,}" for why, count in made.faults.most_common()) or "none"
     return Table(
@@ -100,7 +102,10 @@ def example_table(run: Run, arms: Sequence[str], most: int = 8) -> Table:
     """Inputs and what every arm makes of them."""
     from stillhouse.core.files import read_json
 
-    told = [read_json(run.folder / "arms" / "outputs" / f"{''.join(c if c.isalnum() else '-' for c in arm)}.json")["rows"] for arm in arms]
+    told = [
+        read_json(run.folder / "arms" / "outputs" / f"{''.join(c if c.isalnum() else '-' for c in arm)}.json")["rows"]
+        for arm in arms
+    ]
     rows = tuple((told[0][i][0], *(rows[i][1] for rows in told)) for i in range(min(most, len(told[0]))))
     return Table("Examples from the report split", ("input", *arms), rows, "The first inputs, not chosen.")
 
@@ -110,7 +115,10 @@ def proximity_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         "Paraphrastic proximity",
         ("sentences of context", "temperature", "pairs", "entailed both ways, critic", "the same, by the grammar"),
-        tuple((r["sentences"], r["temperature"], r["pairs"], rounded(r["entailed"], 4), rounded(r["true"], 4)) for r in rows),
+        tuple(
+            (r["sentences"], r["temperature"], r["pairs"], rounded(r["entailed"], 4), rounded(r["true"], 4))
+            for r in rows
+        ),
         "Of pairs of different continuations of one context, before any critic.",
     )
 
@@ -122,7 +130,9 @@ def proximity_picture(rows: Sequence[Mapping[str, Any]], run: Run) -> Picture:
     for colour, temperature in zip(COLOURS, sorted({r["temperature"] for r in rows}), strict=False):
         here = [r for r in rows if r["temperature"] == temperature]
         lengths = [r["sentences"] for r in here]
-        axes.plot(lengths, [100 * r["entailed"] for r in here], "o-", color=colour, ms=4, label=f"temperature {temperature:g}")
+        axes.plot(
+            lengths, [100 * r["entailed"] for r in here], "o-", color=colour, ms=4, label=f"temperature {temperature:g}"
+        )
     axes.set_xlabel("sentences of context")
     axes.set_xticks(sorted({r["sentences"] for r in rows}))
     axes.set_ylabel("pairs entailed both ways, %")

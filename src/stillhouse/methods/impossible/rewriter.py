@@ -23,7 +23,9 @@ class Rewriter:
     student: Student
     task: Task
 
-    def __call__(self, text: str, *, codes: Sequence[str] = (), outputs: int = 1, temperature: float = 0.0, seed: int = 0) -> list[str]:
+    def __call__(
+        self, text: str, *, codes: Sequence[str] = (), outputs: int = 1, temperature: float = 0.0, seed: int = 0
+    ) -> list[str]:
         """Rewritings of a text, sentence by sentence.
 
         Args:

@@ -1,6 +1,6 @@
 """The student: a small encoder-decoder, from a folder or made here; trained on pairs, with control codes before the input.
 
-    L = - sum_(x, y) log p_S(y | [code,] x)
+L = - sum_(x, y) log p_S(y | [code,] x)
 """
 
 from __future__ import annotations
@@ -50,24 +50,24 @@ class Student:
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return cast(torch.device, self.model.device)
+        return self.model.device
 
 
 def new_student_model(size: Size, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """A T5 of this size with random weights."""
-    config = T5Config(
-        vocab_size=len(tokenizer),
-        d_model=size.width,
-        d_kv=size.width // size.heads,
-        d_ff=4 * size.width,
-        num_layers=size.layers,
-        num_heads=size.heads,
-        dropout_rate=0.0,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.pad_token_id,
-    )
-    return T5ForConditionalGeneration(config)
+    settings: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "d_model": size.width,
+        "d_kv": size.width // size.heads,
+        "d_ff": 4 * size.width,
+        "num_layers": size.layers,
+        "num_heads": size.heads,
+        "dropout_rate": 0.0,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "decoder_start_token_id": tokenizer.pad_token_id,
+    }
+    return T5ForConditionalGeneration(T5Config(**settings))
 
 
 def load_student(folder: Path, max_tokens: int) -> Student:
@@ -118,6 +118,11 @@ def _ids(student: Student, texts: Sequence[str]) -> list[np.ndarray]:
     end = student.tokenizer.eos_token_id
     rows = student.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []
     return [np.array([*row[: student.max_tokens - 1], end], np.int64) for row in rows]
+
+
+def code_ids(student: Student, codes: Sequence[str]) -> list[int]:
+    """The ids of control codes."""
+    return [cast(int, student.tokenizer.convert_tokens_to_ids(code)) for code in codes]
 
 
 def padded(rows: Sequence[np.ndarray], value: int) -> Tensor:
@@ -214,7 +219,7 @@ def rewrite(
         throughput: added to.
     """
     made: list[list[str]] = [[] for _ in texts]
-    prefix = student.tokenizer.convert_tokens_to_ids(list(codes))
+    prefix = code_ids(student, codes)
     rows = [np.array([*prefix, *row], np.int64) for row in _ids(student, texts)]
     size = max(1, sampling.batch // each) if sampling else batch
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), i))

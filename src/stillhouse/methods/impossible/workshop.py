@@ -20,7 +20,16 @@ from stillhouse.methods.impossible.dataset import control_codes
 from stillhouse.methods.impossible.domain import Domain, Exam
 from stillhouse.methods.impossible.evaluation import Judges, judge_outputs
 from stillhouse.methods.impossible.generation import sampling_of
-from stillhouse.methods.impossible.seq2seq import Student, copy_of, draw_pairs, encode_examples, rewrite, train_student
+from stillhouse.methods.impossible.seq2seq import (
+    Student,
+    code_ids,
+    copy_of,
+    draw_pairs,
+    encode_examples,
+    rewrite,
+    train_student,
+)
+from stillhouse.methods.impossible.vocabulary import LENGTH_CODES, SYNTAX_CODES
 
 INSTRUCTIONS = {"paraphrase": "In other words,", "summary": "In short,"}
 
@@ -44,8 +53,7 @@ class Workshop:
     def train(self, start: Trained, rows: Sequence[tuple[str, str]], updates: int, stage: str) -> Trained:
         """A copy of `start`, trained on these rows with the config's control codes."""
         student = copy_of(start.student)
-        tokenizer = student.tokenizer
-        codes = [tokenizer.convert_tokens_to_ids(list(some)) for some in control_codes(rows, self.config.control)]
+        codes = [code_ids(student, some) for some in control_codes(rows, self.config.control)]
         examples = encode_examples(student, [x for x, _ in rows], [y for _, y in rows])
         recipe = Recipe(updates, self.config.batch, self.config.learning_rate)
         fitted: Fitted = train_student(student, draw_pairs(examples, codes), recipe, self.run, stage, self.run.seed)
@@ -75,7 +83,13 @@ class Workshop:
             network_passes=throughput.tokens / max(1, len(outputs)),
             latency_seconds={"batch 64": throughput.seconds / max(1, len(outputs))},
         )
-        return self.arm("teacher, told to do it", "teacher", outputs, cost, "prompted with an example" if self.domain.select.references else "prompted")
+        return self.arm(
+            "teacher, told to do it",
+            "teacher",
+            outputs,
+            cost,
+            "prompted with an example" if self.domain.select.references else "prompted",
+        )
 
     def prompt(self, x: str) -> str:
         """The input after an example from the select split, where one is known."""
@@ -109,8 +123,6 @@ class Workshop:
 
     def obedience(self, made: Trained, inputs: Sequence[str]) -> list[tuple[str, float, float]]:
         """Per control code: share of outputs that obey it, and share that would without being told."""
-        from stillhouse.methods.impossible.vocabulary import LENGTH_CODES, SYNTAX_CODES
-
         groups = {"length": LENGTH_CODES, "syntax": SYNTAX_CODES}
         free = [ys[0] for ys in rewrite(made.student, inputs)]
         table = []
