@@ -204,17 +204,21 @@ def _set_tables(
     domain: Domain, rows: list[tuple[str, str]], self_rows: list[tuple[str, str]], d_t: list[Pair], d_self: list[Pair],
     first: Made, config: Config, workshop: Workshop,
 ) -> list[Table]:  # fmt: skip
-    size = min(len(rows), len(self_rows), 400)
+    sets: dict[str, list[tuple[str, str]]] = {
+        "D_T": rows,
+        "D_self": self_rows,
+        "candidates, no critic": first.unfiltered,
+    }
+    references = domain.report.references or ()
+    if references:
+        known = [(x, refs[0]) for x, refs in zip(domain.report.inputs, references, strict=True) if refs]
+        sets["references of the report split"] = known
+    size = min(400, *map(len, sets.values()))
 
     def some(all_rows: Sequence[tuple[str, str]], name: str) -> list[tuple[str, str]]:
         random = np.random.default_rng(derive_seed("rows", name, config.seed))
         return [all_rows[i] for i in random.permutation(len(all_rows))[:size]]
 
-    sets = {"D_T": rows, "D_self": self_rows, "candidates, no critic": first.unfiltered}
-    if domain.report.references is not None:
-        sets["references of the report split"] = [
-            (x, refs[0]) for x, refs in zip(domain.report.inputs, domain.report.references, strict=True) if refs
-        ]
     told = workshop.run.kept(
         "quality", lambda: {k: quality(some(v, k), workshop.judges.vectors) for k, v in sets.items()}
     )

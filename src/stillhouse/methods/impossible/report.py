@@ -29,7 +29,7 @@ def funnel_table(name: str, made: Made, counts: Mapping[str, int], seconds: Mapp
     rows: list[tuple[str | float, ...]] = []
     before = 0
     for step, count in counts.items():
-        share = "-" if not before else f"{count / before:.1%}"
+        share = f"{count / before:.1%}" if count <= before else "-"  # a sentence is not a context
         rows.append(
             (step, count, share, round(seconds[step], 2), f"{seconds[step] / critics:.0%}" if seconds[step] else "-")
         )
@@ -51,7 +51,7 @@ def quality_table(sets: Mapping[str, Mapping[str, float]]) -> Table:
         "What the pairs are like",
         ("data set", *keys),
         rows,
-        "Sets are cut to equal size where a metric depends on it. H2, H3: entropy of runs of words in bits. TED: edits between dependency "
+        "Of as many pairs of every set, drawn at random. H2, H3: entropy of runs of words in bits. TED: edits between dependency "
         "trees, TED-3 of their top three levels. Cosine of MiniLM's mean token vectors.",
     )
 
