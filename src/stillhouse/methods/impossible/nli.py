@@ -188,7 +188,7 @@ class EncoderCritic:
             return np.zeros(0, np.float32)
         texts = Texts(tuple(premises), tuple(hypotheses), np.zeros(len(premises), np.int64))
         logits = predict(self.model, plain_items(encode(self.tokenizer, texts, self.max_tokens)))
-        return cast(np.ndarray, torch.from_numpy(logits).softmax(-1)[:, self.place].numpy())
+        return torch.from_numpy(logits).softmax(-1)[:, self.place].numpy()
 
 
 def load_encoder_critic(folder: Path) -> EncoderCritic:
