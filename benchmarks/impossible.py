@@ -27,6 +27,8 @@ import numpy as np
 import torch
 
 from stillhouse.core.evidence import Bench, Claim, ClaimedArm, judge, mean_with_interval, print_estimate
+from stillhouse.core.files import content_hash
+from stillhouse.core.options import to_plain
 from stillhouse.core.result import Arm
 from stillhouse.core.run import Run, temporary_run
 from stillhouse.corpus.everyday import ORDER, draw_fact, draw_state, say
@@ -53,14 +55,10 @@ VERSION = 1
 
 def run_whole(config: Config) -> dict[str, Any]:
     """A whole run's arms and the qualities of its data sets."""
-    import tempfile
-
-    from stillhouse.core.options import to_plain
-
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        Run.create("impossible", to_plain(config), out=Path(scratch) / "run", quiet=True) as run,
-    ):
+    folder = bench.pieces / f"run {content_hash([repr(config)])}"  # a killed benchmark goes on inside the run
+    if not (folder / "config.json").exists():
+        Run.create("impossible", to_plain(config), out=folder, quiet=True).close()
+    with Run.open(folder, quiet=True) as run:
         result = impossible.distill(config, run)
         tables = {table.title: [list(row) for row in table.rows] for table in result.tables}
         return {
@@ -77,7 +75,7 @@ def proximity(config: Config) -> list[dict[str, Any]]:
     domain = load_domain(config)
     with temporary_run("impossible", config.seed) as run:
         critic, teacher = get_critic(config, run), get_language_model(config, domain, run)
-        return measure_proximity(teacher, critic, config, run, contexts=40)
+        return measure_proximity(teacher, critic, config, run)
 
 
 def without(left_out: str, config: Config) -> dict[str, float]:
@@ -178,7 +176,7 @@ def pieces(part: str, seeds: int) -> Iterator[Piece]:
     for seed in range(seeds):
         config = replace(BASE, seed=seed)
         if part == "proximity":
-            yield {"part": part, "seed": seed, "version": VERSION}, lambda c=config: proximity(c), 40
+            yield {"part": part, "seed": seed, "version": VERSION}, lambda c=config: proximity(c), 25
         if part == "runs":
             yield {"part": part, "seed": seed, "version": VERSION}, lambda c=config: run_whole(c), 200
         if part == "ablation" and seed < 2:

@@ -477,7 +477,7 @@ def test_paraphrase_command(finished_run, capsys):
     with pytest.raises(UserError, match="nothing to rewrite"):
         COMMANDS["paraphrase"]("  ", run)
     with pytest.raises(UserError, match="not a run folder"):
-        COMMANDS["paraphrase"]("Anna met the mayor.", run / "model")
+        COMMANDS["paraphrase"]("Anna met the mayor.", run.parent)
 
 
 def test_student_is_a_transformers_folder(finished_run):

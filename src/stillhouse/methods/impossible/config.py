@@ -38,7 +38,7 @@ class Config:
     """Who judges entailment: everyday (decomposable attention trained on labelled pairs of the grammar), sick (MiniLM trained on SICK), embedding (cosine of MiniLM), a folder of an NLI classifier; auto is everyday for that data, else sick."""
     prefixes: tuple[str, ...] = ("",)
     """What contexts begin with, in turn; an empty one is the start of a text."""
-    contexts: int = 360
+    contexts: int = 240
     """Contexts sampled from the teacher."""
     context_sentences: tuple[int, int] = (2, 4)
     """Fewest and most sentences of a context."""
@@ -76,9 +76,9 @@ class Config:
     """Outputs sampled for each."""
     control: tuple[CodeName, ...] = ("length", "syntax")
     """Control codes that the student is trained with."""
-    updates: int = 200
+    updates: int = 300
     """Optimizer updates of the student on D_T."""
-    self_updates: int = 200
+    self_updates: int = 300
     """Further updates on D_self; the student without self-distillation has as many more on D_T."""
     batch: int = 32
     """Pairs an update."""
@@ -104,7 +104,7 @@ class Config:
     """Of its pre-training by denoising."""
     critic_width: int = 64
     """Of the decomposable attention."""
-    critic_updates: int = 500
+    critic_updates: int = 700
     """Of the critic's training."""
     judged: int = 120
     """Held-out inputs that every arm is judged on."""
@@ -112,7 +112,7 @@ class Config:
     """Measure how the share of entailed pairs goes with the context's length and the temperature."""
     shard: int = 60
     """Contexts (or inputs) of one piece of work; a killed run loses one at most."""
-    generation_batch: int = 512
+    generation_batch: int = 256
     """Sequences generated at a time."""
     seed: int = 0
     """Of what is sampled, the student and its batches; the data's splits are the same for all seeds."""

@@ -36,7 +36,6 @@ from stillhouse.methods.impossible.nli import (
     train_attention,
 )
 from stillhouse.methods.impossible.seq2seq import (
-    DROPOUT,
     Student,
     draw_denoising,
     load_student,
@@ -75,7 +74,7 @@ def get_student(config: Config, domain: Domain, run: Run) -> Student:
     if config.student != "train":
         return load_student(Path(config.student).expanduser(), STUDENT_TOKENS)
     size, updates = config.student_size, config.student_updates
-    key = ("student", str(DROPOUT), repr(size), str(config.pieces), str(updates), domain.hash)
+    key = ("student", repr(size), str(config.pieces), str(updates), domain.hash)
     return load_student(_once(key, "pretraining", run, lambda: _student(config, domain, run)), STUDENT_TOKENS)
 
 

@@ -37,8 +37,6 @@ from stillhouse.methods.impossible.config import Size
 from stillhouse.methods.impossible.vocabulary import ensure_codes
 
 IGNORED = -100
-DROPOUT = 0.1
-"""A few hundred pairs are learned by heart without."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def new_student_model(size: Size, tokenizer: PreTrainedTokenizerFast) -> PreTrai
         "d_ff": 4 * size.width,
         "num_layers": size.layers,
         "num_heads": size.heads,
-        "dropout_rate": DROPOUT,
+        "dropout_rate": 0.0,
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "decoder_start_token_id": tokenizer.pad_token_id,
