@@ -143,6 +143,7 @@ CATALOG: dict[str, Entry] = {
         "weak language model to a paraphrase model",
         "a language model",
         "a data set and a small model",
+        "stillhouse.methods.impossible",
     ),
     "biomedical_relations": Entry(
         "Biomedical relations",
