@@ -19,7 +19,7 @@ from stillhouse.core.errors import UserError, first_line, require
 from stillhouse.core.files import make_folder_atomically, write_atomically
 from stillhouse.knowledge.biolink import BIOLINK
 from stillhouse.knowledge.queries import EDGE_FIELDS, Edge, name_of
-from stillhouse.knowledge.store import NAME, PREFIXES, A, Graph, own
+from stillhouse.knowledge.store import PREFIXES, A, Graph, own
 
 BATCH = 2000
 """Triples of one update that is sent to an endpoint."""
@@ -169,5 +169,3 @@ def _post(endpoint: str, update: str, sent: int) -> None:
         reason = getattr(error, "reason", error)
         raise UserError(f"{endpoint} cannot be reached after {sent:,} triples ({first_line(Exception(str(reason)))})", "start the server; sending again is safe") from error  # fmt: skip
 
-
-__all__ = ["NAME", "WRITERS", "concepts", "edges", "send", "write_cypher", "write_graphml", "write_neo4j_csv", "write_turtle"]  # fmt: skip

@@ -135,10 +135,34 @@ def concepts_of(mention: Mention, text: str) -> tuple[str, ...]:
 def marked(pair: Pair, blind: bool = False) -> str:
     """The sentence with typed markers of punctuation (Zhou and Chen, arXiv 2102.01373): "@ * gene * HNF-6 @", "# ^ disease ^ MODY #".
 
-    Punctuation is in every vocabulary, so any tokenizer reads it. With `blind` the type stands for the name.
+    Punctuation is in every vocabulary, so any tokenizer reads it. With `blind` the type stands for the name. Of a long
+    sentence what is far from the two mentions is left out.
     """
-    (a, b), (c, d), text = pair.first, pair.second, pair.sentence
-    one, two = (pair.types if blind else (text[a:b], text[c:d]))
-    left = f"@ * {pair.types[0].replace('_', ' ')} * {one} @" if not blind else f"@ {one} @"
-    right = f"# ^ {pair.types[1].replace('_', ' ')} ^ {two} #" if not blind else f"# {two} #"
-    return f"{text[:a]} {left} {text[b:c]} {right} {text[d:]}".strip()
+    text, names = pair.sentence, (pair.words(pair.first), pair.words(pair.second))
+    kinds = [kind.replace("_", " ") for kind in pair.types]
+    if blind:
+        left, right = f"@ {kinds[0]} @", f"# {kinds[1]} #"
+    else:
+        left, right = f"@ * {kinds[0]} * {names[0]} @", f"# ^ {kinds[1]} ^ {names[1]} #"
+    before, after = text[: pair.first[0]], text[pair.second[1] :]
+    parts = (_end(before), left, _middle(pair.between), right, _start(after))
+    return " ".join(part.strip() for part in parts if part.strip())
+
+
+OUTSIDE, BETWEEN = 150, 300
+"""Characters kept on either side of the pair, and between its mentions."""
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= OUTSIDE else text[:OUTSIDE].rpartition(" ")[0]
+
+
+def _end(text: str) -> str:
+    return text if len(text) <= OUTSIDE else text[-OUTSIDE:].partition(" ")[2]
+
+
+def _middle(text: str) -> str:
+    if len(text) <= BETWEEN:
+        return text
+    half = BETWEEN // 2
+    return f"{text[:half].rpartition(' ')[0]} ... {text[-half:].partition(' ')[2]}"

@@ -10,7 +10,7 @@ import pyoxigraph as ox
 
 from stillhouse.core.errors import UserError, first_line, require
 from stillhouse.knowledge.documents import Span
-from stillhouse.knowledge.store import NAME, OBJECT, SUBJECT, Graph, concept_node, own
+from stillhouse.knowledge.store import NAME, Graph, concept_node, own
 
 MOST_EXPANDED = 5000
 """Neighbours of a hub that a path search looks at, the surest first."""
@@ -252,5 +252,3 @@ def highlighted(sentence: str, places: Sequence[tuple[Span, str, str]]) -> str:
         last = end
     return made + sentence[last:]
 
-
-__all__ = ["OBJECT", "SUBJECT", "Edge", "Finding", "edge_by_id", "edges_between", "evidence", "find_concept", "highlighted", "neighbours", "path", "sparql"]  # fmt: skip

@@ -2,9 +2,9 @@
 
 A world of genes, diseases and chemicals with synonyms is drawn, a few of which share an abbreviation with another concept.
 Relations hold between some of them. Abstracts tell them in many wordings, deny others, hedge some, and mention more side by
-side without a relation. Several wordings speak of two pairs at once ("A inhibits B, whereas C activates D") or deny one and
-state another, so that a bag of words cannot tell which pair is meant. A third of the wordings appear in a part of the
-documents only, as real corpora have wordings that the training part lacks.
+side without a relation. Many sentences speak of two pairs at once ("A inhibits B, whereas C activates D") or deny one and
+state another, so that a bag of words cannot tell which pair is meant; and verbs are as unevenly frequent as words of a
+language are, so that the report split has some that training lacks.
 """
 
 from __future__ import annotations
@@ -16,107 +16,62 @@ import numpy as np
 from stillhouse.core.seeding import derive_seed
 from stillhouse.knowledge.documents import Document, Mention, Relation
 
-STATED: dict[str, tuple[str, ...]] = {
-    "inhibits": (
-        "{c} inhibits {g} in a dose-dependent manner.",
-        "Treatment with {c} markedly reduced the activity of {g}.",
-        "{g} was blocked by {c} at nanomolar concentrations.",
-        "{c} is a selective antagonist of {g}.",
-        "Expression of {g} fell sharply after exposure to {c}.",
-        "We identified {c} as a potent suppressor of {g} signalling.",
-        "Pretreatment with {c} abolished the response of {g}.",
-        "{g} activity was attenuated in the presence of {c}.",
-    ),
-    "activates": (
-        "{c} activates {g} in primary cells.",
-        "Treatment with {c} strongly enhanced the activity of {g}.",
-        "{g} was induced by {c} within two hours.",
-        "{c} is a full agonist of {g}.",
-        "Expression of {g} rose after exposure to {c}.",
-        "{c} stimulated {g} and this was dose dependent.",
-        "Up-regulation of {g} followed administration of {c}.",
-        "{g} activity was potentiated in the presence of {c}.",
-    ),
-    "treats": (
-        "{c} is effective in the treatment of {d}.",
-        "Patients with {d} improved under {c}.",
-        "{c} relieved the symptoms of {d} in a controlled trial.",
-        "Remission of {d} was achieved with {c} in most subjects.",
-        "{c} protects against {d}.",
-        "Therapy of {d} with {c} was well tolerated and successful.",
-        "Administration of {c} ameliorated {d}.",
-        "Survival in {d} was prolonged by {c}.",
-    ),
-    "causes": (
-        "{c} induced {d} in rats.",
-        "{d} occurred in three subjects after {c}.",
-        "We report a case of {d} following {c} overdose.",
-        "Long-term exposure to {c} leads to {d}.",
-        "{c} was withdrawn because of {d}.",
-        "{d} is a known adverse effect of {c}.",
-        "Chronic {c} produced {d} in all animals.",
-        "{d} developed during {c} therapy and resolved when it was stopped.",
-    ),
-    "associated_with": (
-        "Variants in {g} are associated with {d}.",
-        "{g} confers susceptibility to {d}.",
-        "Carriers of the {g} polymorphism had an increased risk of {d}.",
-        "Mutations of {g} were found in families with {d}.",
-        "{g} contributes to the pathogenesis of {d}.",
-        "{d} was linked to the {g} locus.",
-        "A haplotype of {g} predicts progression of {d}.",
-        "Loss of {g} was frequent in {d}.",
-    ),
+VERBS: dict[str, str] = {
+    "inhibits": "inhibits inhibited, blocks blocked, suppresses suppressed, reduces reduced, attenuates attenuated, antagonizes antagonized, "
+    "represses repressed, abolishes abolished, decreases decreased, impairs impaired, diminishes diminished, silences silenced, "
+    "dampens dampened, abrogates abrogated, curbs curbed, depresses depressed, lowers lowered, neutralizes neutralized, "
+    "inactivates inactivated, quenches quenched, disrupts disrupted, hinders hindered, restrains restrained, extinguishes extinguished",
+    "activates": "activates activated, induces induced, stimulates stimulated, enhances enhanced, increases increased, potentiates potentiated, "
+    "upregulates upregulated, promotes promoted, elevates elevated, augments augmented, boosts boosted, raises raised, "
+    "amplifies amplified, triggers triggered, intensifies intensified, strengthens strengthened, sensitizes sensitized, "
+    "agonizes agonized, drives driven, reinforces reinforced, turns-on turned-on, heightens heightened, fuels fuelled, awakens awakened",
+    "treats": "relieves relieved, improves improved, treats treated, ameliorates ameliorated, alleviates alleviated, cures cured, prevents prevented, "
+    "controls controlled, reverses reversed, eases eased, heals healed, resolves resolved, mitigates mitigated, "
+    "palliates palliated, halts halted, delays delayed, lessens lessened, soothes soothed, remedies remedied, slows slowed",
+    "causes": "causes caused, induces induced, produces produced, provokes provoked, precipitates precipitated, triggers triggered, elicits elicited, "
+    "aggravates aggravated, worsens worsened, evokes evoked, accelerates accelerated, exacerbates exacerbated, "
+    "brings-on brought-on, engenders engendered, initiates initiated, inflicts inflicted, breeds bred, generates generated",
 }
-DENIED: dict[str, tuple[str, ...]] = {
-    "cg": (
-        "{c} did not inhibit {g}.",
-        "{g} was not activated by {c}.",
-        "{c} had no effect on the activity of {g}.",
-        "{c} failed to induce {g}.",
-    ),
-    "cd": (
-        "{c} was not effective in the treatment of {d}.",
-        "There was no evidence that {c} causes {d}.",
-        "{d} was not induced by {c}.",
-        "{c} failed to relieve the symptoms of {d}.",
-    ),
-    "gd": (
-        "{g} is not associated with {d}.",
-        "No association was found between {g} and {d}.",
-        "The {g} polymorphism does not confer susceptibility to {d}.",
-        "{d} was independent of {g}.",
-    ),
-}
+"""Relation -> verbs (present, participle), the common ones first: they are drawn like words of a language, the k-th with weight 1 / k,
+so that the rare ones of the report split are mostly new. Two verbs speak for two relations, by the types of what they join."""
+LINKS = (
+    "is associated with", "confers susceptibility to", "is linked to", "contributes to the pathogenesis of", "predisposes to",
+    "increases the risk of", "is mutated in", "predicts progression of", "is a susceptibility locus of", "is implicated in", "modifies",
+    "is a risk factor of", "underlies", "segregates with", "is overexpressed in", "is deleted in", "correlates with the severity of",
+    "is a hallmark of", "accounts for many cases of", "is frequently lost in",
+)  # fmt: skip
+MANNER = (
+    "in a dose-dependent manner", "in primary cells", "within two hours", "in a controlled trial", "in rats", "at nanomolar concentrations",
+    "in most subjects", "after oral administration", "in two cohorts", "at the highest dose", "in vitro", "after adjustment for age",
+)  # fmt: skip
+ASIDE = (
+    "given orally", "at low doses", "in contrast to placebo", "as shown before", "alone or in combination", "first described in 1994",
+    "irrespective of age", "in all animals", "measured by ELISA", "which was well tolerated",
+)  # fmt: skip
+ADVERB = ("markedly", "strongly", "significantly", "rapidly", "partially", "consistently", "transiently")
+DENIED = ("did not", "failed to", "does not", "was unable to", "never")
+NOT_LINKED = (
+    "{g} is not associated with {d}", "no association was found between {g} and {d}", "{g} does not confer susceptibility to {d}",
+    "{d} was independent of {g}", "{g} was not linked to {d}", "there is no evidence that {g} contributes to {d}",
+)  # fmt: skip
 BESIDE: dict[str, tuple[str, ...]] = {
     "cg": (
-        "{g} was measured before {c} was given.",
-        "The effect of {c} on {g} was studied.",
-        "Levels of {c} and {g} were determined by ELISA.",
+        "{g} was measured before {c} was given", "the effect of {c} on {g} was studied", "levels of {c} and {g} were determined",
+        "cells with inhibited {g} were exposed to {c}", "{c} was added when activated {g} had been removed",
+        "we asked how {c} acts where {g} is increased", "reduced {g} was seen before {c} was started",
     ),
     "cd": (
-        "{c} was given to patients with and without {d}.",
-        "Whether {c} has a role in {d} was the question of this study.",
-        "Serum {c} was determined in {d}.",
+        "{c} was given to patients with and without {d}", "the use of {c} in {d} was reviewed", "serum {c} was determined in {d}",
+        "patients with {d} were randomized to {c} or placebo", "{d} was diagnosed before treatment with {c} began",
+        "subjects whose {d} had improved received {c}", "induced {d} was scored by staff blinded to {c}",
     ),
     "gd": (
-        "{g} was genotyped in 240 patients with {d}.",
-        "The role of {g} in {d} was examined.",
-        "Samples of {d} were stained for {g}.",
+        "{g} was genotyped in 240 patients with {d}", "the role of {g} in {d} was examined", "samples of {d} were stained for {g}",
+        "carriers of {g} without {d} served as controls", "susceptibility to {d} was studied in families tested for {g}",
+        "we sequenced {g} in cases of {d}", "the risk of {d} was computed in a model that included {g}",
     ),
-}
-DOUBLE = (
-    ("{0c} inhibits {0g}, whereas {1c} activates {1g}.", "inhibits", "activates"),
-    ("{0c} activates {0g}, whereas {1c} inhibits {1g}.", "activates", "inhibits"),
-    ("{0c}, but not {1c}, inhibited {0g}.", "inhibits", ""),
-    ("{0g} was induced by {0c} but not by {1c}.", "activates", ""),
-    ("{0c} is effective in {0d} but was withdrawn because of {1d}.", "treats", "causes"),
-    ("{0d} improved under {0c}, although {1d} occurred after {1c}.", "treats", "causes"),
-    ("{0d} occurred after {0c}, while {1c} relieved {1d}.", "causes", "treats"),
-    ("{0g}, but not {1g}, is associated with {0d}.", "associated_with", ""),
-)
-"""Two facts in one sentence; an empty second label denies it. {0c} and {1c} are the chemicals of the first and second fact."""
-HEDGE = ("It is possible that ", "These data suggest that ", "We hypothesize that ", "Perhaps ")
+}  # fmt: skip
+HEDGE = ("it is possible that ", "these data suggest that ", "we hypothesize that ", "perhaps ")
 FILLER = (
     "Further studies are needed.", "The mechanism remains to be established.", "Data were analysed with a mixed model.",
     "Follow-up was 24 months.", "Informed consent was obtained.",
@@ -125,8 +80,6 @@ ENDS = {"inhibits": "cg", "activates": "cg", "treats": "cd", "causes": "cd", "as
 SHARE = {"inhibits": 0.34, "activates": 0.2, "treats": 0.2, "causes": 0.1, "associated_with": 0.16}
 """Of stated relations: classes are as unequal as in real text."""
 LETTER = {"c": "chemical", "g": "gene", "d": "disease"}
-RARE_FROM = 5
-"""Wordings from this place on appear in late documents only (half of them)."""
 
 
 @dataclass(frozen=True)
@@ -211,12 +164,12 @@ class Told:
 
 def make_documents(world: World, documents: int, seed: int) -> list[Document]:
     """Abstracts of four to nine sentences; relations annotated are those that some sentence states and none denies."""
-    return [_document(world, i, i >= documents // 2, seed) for i in range(documents)]
+    return [_document(world, i, seed) for i in range(documents)]
 
 
-def _document(world: World, number: int, late: bool, seed: int) -> Document:
+def _document(world: World, number: int, seed: int) -> Document:
     random = np.random.default_rng(derive_seed("planted document", seed, number))
-    told = [_sentence(world, random, late) for _ in range(int(random.integers(4, 10)))]
+    told = [_sentence(world, random) for _ in range(int(random.integers(4, 10)))]
     text, mentions = "", []
     stated: dict[tuple[str, str], str] = {}
     silent: set[tuple[str, str]] = set()
@@ -233,47 +186,102 @@ def _document(world: World, number: int, late: bool, seed: int) -> Document:
     return Document(f"planted-{seed}-{number:05d}", text, tuple(mentions), relations)
 
 
-def _sentence(world: World, random: np.random.Generator, late: bool) -> Told:
+def _sentence(world: World, random: np.random.Generator) -> Told:
     kind = float(random.random())
-    if kind < 0.38:
-        label, one, two = world.facts[int(random.integers(len(world.facts)))]
-        wordings = STATED[label] if late else STATED[label][:RARE_FROM]
-        sentence = _fill(str(random.choice(wordings)), {ENDS[label][0]: one, ENDS[label][1]: two}, world, random)
-        hedged = random.random() < 0.15
-        return _with(sentence, ((label, one, two),), str(random.choice(HEDGE)) if hedged else "")
-    if kind < 0.53:
+    if kind < 0.36:
+        label, one, two = _fact(world, random)
+        hedge = str(random.choice(HEDGE)) if random.random() < 0.15 else ""
+        ends = ENDS[label]
+        return _told(hedge + _clause(label, f"{{{ends[0]}}}", f"{{{ends[1]}}}", random), {ends[0]: one, ends[1]: two}, ((label, one, two),), world, random)  # fmt: skip
+    if kind < 0.58:
         return _double(world, random)
-    if kind < 0.9:
-        ends = str(random.choice(list(DENIED)))
+    if kind < 0.92:
+        ends = str(random.choice(["cg", "cd", "gd"]))
         one, two = (str(random.choice(world.of_type(end))) for end in ends)
-        wordings = DENIED[ends] if kind < 0.7 else BESIDE[ends]
-        sentence = _fill(str(random.choice(wordings)), {ends[0]: one, ends[1]: two}, world, random)
-        return _with(sentence, (("", one, two),))
+        wording = str(random.choice(BESIDE[ends])) if kind < 0.76 else _denial(ends, random)
+        return _told(wording, {ends[0]: one, ends[1]: two}, (("", one, two),), world, random)
     return Told(str(random.choice(FILLER)), (), ())
 
 
+def _fact(world: World, random: np.random.Generator) -> tuple[str, str, str]:
+    return world.facts[int(random.integers(len(world.facts)))]
+
+
+def _zipf(words: tuple[str, ...] | list[str], random: np.random.Generator) -> str:
+    """The k-th word with weight 1 / k."""
+    weights = 1 / np.arange(1, len(words) + 1)
+    return str(random.choice(words, p=weights / weights.sum()))
+
+
+def _verb(label: str, random: np.random.Generator) -> list[str]:
+    """Present and participle."""
+    return [form.replace("-", " ") for form in _zipf(VERBS[label].split(", "), random).split()]
+
+
+def _clause(label: str, one: str, two: str, random: np.random.Generator) -> str:
+    """A statement that `label` holds from one to two, perhaps with an aside, an adverb and a manner."""
+    aside = f", {random.choice(ASIDE)}," if random.random() < 0.3 else ""
+    manner = f" {random.choice(MANNER)}" if random.random() < 0.4 else ""
+    if label == "associated_with":
+        if random.random() < 0.3:
+            return f"{two}{aside} was found in carriers of {one} mutations{manner}"
+        return f"{one}{aside} {_zipf(LINKS, random)} {two}{manner}"
+    present, participle = _verb(label, random)
+    adverb = f"{random.choice(ADVERB)} " if random.random() < 0.3 else ""
+    if random.random() < 0.4:
+        return f"{two}{aside} was {adverb}{participle} by {one}{manner}"
+    return f"{one}{aside} {adverb}{present} {two}{manner}"
+
+
+def _denial(ends: str, random: np.random.Generator) -> str:
+    if ends == "gd":
+        return str(random.choice(NOT_LINKED))
+    label = str(random.choice([label for label, known in ENDS.items() if known == ends]))
+    present, participle = _verb(label, random)
+    one, two = (f"{{{end}}}" for end in ends)
+    if random.random() < 0.4:
+        return f"{two} was not {participle} by {one}"
+    deny = str(random.choice(DENIED))
+    return f"{one} never {present} {two}" if deny == "never" else f"{one} {deny} {_infinitive(present)} {two}"
+
+
+def _infinitive(present: str) -> str:
+    """inhibits -> inhibit, diminishes -> diminish, remedies -> remedy, "brings on" -> "bring on"."""
+    word, _, rest = present.partition(" ")
+    if word.endswith("ies"):
+        word = word[:-3] + "y"
+    elif word.endswith(("shes", "sses", "ches")):
+        word = word[:-2]
+    else:
+        word = word[:-1]
+    return f"{word} {rest}".strip()
+
+
 def _double(world: World, random: np.random.Generator) -> Told:
-    wording, *labels = DOUBLE[int(random.integers(len(DOUBLE)))]
-    chosen: dict[str, str] = {}
-    facts = []
-    for place, label in enumerate(labels):
-        known = [f for f in world.facts if f[0] == (label or labels[0])]
-        _, one, two = known[int(random.integers(len(known)))]
-        ends = ENDS[label or labels[0]]
-        for letter, concept in zip(ends, (one, two), strict=True):
-            chosen.setdefault(f"{place}{letter}", concept)
-        # an end that the wording shares with the first fact is the first fact's
-        pair = tuple(chosen[f"{place}{e}"] if f"{{{place}{e}}}" in wording else chosen[f"0{e}"] for e in ends)
-        facts.append((label, *pair))
-    if len(set(chosen.values())) < len(chosen):
+    """Two pairs in one sentence: two statements, or one and a denial of the same about a third concept."""
+    label, one, two = _fact(world, random)
+    a, b = ENDS[label]
+    if random.random() < 0.35:
+        other = str(random.choice([c for c in world.of_type(a) if c != one]))
+        chosen = {f"0{a}": one, f"0{b}": two, f"1{a}": other}
+        clause = _clause(label, f"{{0{a}}}, but not {{1{a}}},", f"{{0{b}}}", random).replace(",,", ",")
+        return _told(clause.rstrip(","), chosen, ((label, one, two), ("", other, two)), world, random)
+    label2, three, four = _fact(world, random)
+    if {one, two} & {three, four}:
         return _double(world, random)
-    return _with(_fill(wording, chosen, world, random), tuple(facts))  # type: ignore[arg-type]
+    c, d = ENDS[label2]
+    chosen = {f"0{a}": one, f"0{b}": two, f"1{c}": three, f"1{d}": four}
+    join = str(random.choice([", whereas ", " and ", "; ", ", while ", ", and in the same series "]))
+    clauses = (_clause(label, f"{{0{a}}}", f"{{0{b}}}", random), _clause(label2, f"{{1{c}}}", f"{{1{d}}}", random))
+    return _told(join.join(clauses), chosen, ((label, one, two), (label2, three, four)), world, random)
 
 
-def _fill(wording: str, chosen: dict[str, str], world: World, random: np.random.Generator) -> tuple[str, list[tuple[int, int, str]]]:  # fmt: skip
-    """A wording with names in its places, and where they are."""
+def _told(
+    wording: str, chosen: dict[str, str], facts: tuple[tuple[str, str, str], ...], world: World, random: np.random.Generator
+) -> Told:  # fmt: skip
+    """A wording as a sentence, with names in its places."""
     text, mentions = "", []
-    rest = wording
+    rest = wording if wording.startswith("{") else wording[0].upper() + wording[1:]
     while "{" in rest:
         before, _, rest = rest.partition("{")
         key, _, rest = rest.partition("}")
@@ -281,12 +289,4 @@ def _fill(wording: str, chosen: dict[str, str], world: World, random: np.random.
         text += before
         mentions.append((len(text), len(text) + len(name), chosen[key]))
         text += name
-    return text + rest, mentions
-
-
-def _with(filled: tuple[str, list[tuple[int, int, str]]], facts: tuple[tuple[str, str, str], ...], before: str = "") -> Told:  # fmt: skip
-    text, mentions = filled
-    first = mentions[0][0] == 0
-    if before and not first:
-        text = text[0].lower() + text[1:]
-    return Told(before + text, tuple((a + len(before), b + len(before), c) for a, b, c in mentions), facts)
+    return Told(f"{text}{rest}.", tuple(mentions), facts)
