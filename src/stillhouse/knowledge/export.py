@@ -28,12 +28,12 @@ BATCH = 2000
 def concepts(graph: Graph) -> Iterator[tuple[str, str, str]]:
     """(id, name, Biolink category) of every concept."""
     seen: set[str] = set()
-    for quad in graph.store.quads_for_pattern(None, own("curie"), None):
+    for quad in graph.quads(None, own("curie"), None):
         node = quad.subject
         if node.value in seen:
             continue
         seen.add(node.value)
-        kinds = sorted(q.object.value for q in graph.store.quads_for_pattern(node, A, None))
+        kinds = sorted(q.object.value for q in graph.quads(node, A, None))
         yield quad.object.value, name_of(graph, node), kinds[0].removeprefix(BIOLINK) if kinds else "NamedThing"
 
 
@@ -168,4 +168,3 @@ def _post(endpoint: str, update: str, sent: int) -> None:
     except (urllib.error.URLError, TimeoutError, OSError) as error:
         reason = getattr(error, "reason", error)
         raise UserError(f"{endpoint} cannot be reached after {sent:,} triples ({first_line(Exception(str(reason)))})", "start the server; sending again is safe") from error  # fmt: skip
-

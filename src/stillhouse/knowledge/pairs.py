@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from stillhouse.knowledge.documents import Counts, Document, Mention, Span
 from stillhouse.knowledge.sentences import split_sentences
@@ -83,7 +83,7 @@ def candidate_pairs(
     """
     mentions = merged(document.mentions)
     if counts is not None:
-        counts.overlapping += sum(overlap(a, b) for a, b in zip(mentions, mentions[1:], strict=False))
+        counts.overlapping += sum(overlap(a, b) for a, b in pairwise(mentions))
     seen: set[tuple[int, int, str, str]] = set()
     for start, end in split_sentences(document, counts):
         inside = [m for m in mentions if start <= m.start and m.end <= end]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pyoxigraph as ox
@@ -82,9 +83,9 @@ def find_concept(graph: Graph, name: str) -> ox.NamedNode:
     """
     if ":" in name:
         node = concept_node(name)
-        if any(graph.store.quads_for_pattern(node, NAME, None)):
+        if any(graph.quads(node, NAME, None)):
             return node
-    found = sorted({q.subject.value for q in graph.store.quads_for_pattern(None, NAME, ox.Literal(" ".join(name.lower().split())))})  # fmt: skip
+    found = sorted({q.subject.value for q in graph.quads(None, NAME, ox.Literal(" ".join(name.lower().split())))})  # fmt: skip
     require(bool(found), f"nothing in the graph is called {name!r}", "give a name as the texts write it, or an id such as MESH:D003924")  # fmt: skip
     curies = [_curie(graph, ox.NamedNode(one)) for one in found]
     require(len(found) == 1, f"{name!r} is ambiguous: {', '.join(curies[:8])}", "give one of these ids")
@@ -92,12 +93,12 @@ def find_concept(graph: Graph, name: str) -> ox.NamedNode:
 
 
 def _curie(graph: Graph, node: ox.NamedNode) -> str:
-    return next((str(q.object.value) for q in graph.store.quads_for_pattern(node, own("curie"), None)), node.value)
+    return next((str(q.object.value) for q in graph.quads(node, own("curie"), None)), node.value)
 
 
 def name_of(graph: Graph, node: ox.NamedNode) -> str:
     """The shortest of a concept's names, the first in the alphabet of equals."""
-    names = [str(q.object.value) for q in graph.store.quads_for_pattern(node, NAME, None)]
+    names = [str(q.object.value) for q in graph.quads(node, NAME, None)]
     return min(names, key=lambda n: (len(n), n), default=node.value)
 
 
@@ -177,7 +178,7 @@ def path(graph: Graph, one: str, two: str, most_hops: int = 4) -> list[Edge]:
         fronts[side], meeting = _expand(graph, fronts[side], came[side], came[1 - side])
         if meeting is not None:
             nodes = [*reversed(_trail(meeting, came[0])), *_trail(meeting, came[1])[1:]]
-            steps = (_between(graph, a, b) for a, b in zip(nodes, nodes[1:], strict=False))
+            steps = (_between(graph, a, b) for a, b in pairwise(nodes))
             return [max(step, key=lambda e: e.confidence) for step in steps]
         if not fronts[side]:
             break
@@ -251,4 +252,3 @@ def highlighted(sentence: str, places: Sequence[tuple[Span, str, str]]) -> str:
         made += sentence[last:start] + before + sentence[start:end] + after
         last = end
     return made + sentence[last:]
-

@@ -184,8 +184,8 @@ def _json_document(file: Path, number: int, line: str, counts: Counts) -> Docume
     for spans, words in written:
         if not words:
             check_spans(spans, len(text), where)
-    spans = _placed(file, text, written, [number] * len(written), counts)
-    return Document(name, text, tuple(Mention(s, kind, ids) for s, (kind, ids) in zip(spans, kinds, strict=True)), relations)  # fmt: skip
+    placed = _placed(file, text, written, [number] * len(written), counts)
+    return Document(name, text, tuple(Mention(s, kind, ids) for s, (kind, ids) in zip(placed, kinds, strict=True)), relations)  # fmt: skip
 
 
 def _spans(mention: dict[str, Any]) -> tuple[tuple[int, int], ...]:

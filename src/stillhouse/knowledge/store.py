@@ -1,10 +1,10 @@
 """The graph on disk: RDF in pyoxigraph, one writer or several readers, every load whole or absent and never twice.
 
-    concept   a biolink:Category; rdfs:label; :name (every way it was written, lowercase)
-    subject   biolink:predicate   object                          the edge, for queries that only walk
-    edge      rdf:subject, rdf:predicate, rdf:object; :label; :confidence; :support; :denied
-    evidence  :of edge; :document; :sentence; :offset; :subjectSpan; :objectSpan; :extractor; :probability; :negated; :hedged
-    document  :loaded key                                         what makes a second load of it do nothing
+concept   a biolink:Category; rdfs:label; :name (every way it was written, lowercase)
+subject   biolink:predicate   object                          the edge, for queries that only walk
+edge      rdf:subject, rdf:predicate, rdf:object; :label; :confidence; :support; :denied
+evidence  :of edge; :document; :sentence; :offset; :subjectSpan; :objectSpan; :extractor; :probability; :negated; :hedged
+document  :loaded key                                         what makes a second load of it do nothing
 """
 
 from __future__ import annotations
@@ -123,6 +123,10 @@ class Graph:
                 self.store.update(" ;\n".join(parts))  # one request, one transaction
             except OSError as error:
                 raise UserError(f"the graph in {self.folder} cannot be written ({first_line(error)})", "make room; what was loaded before is whole") from error  # fmt: skip
+
+    def quads(self, subject: Any, predicate: Any, object: Any) -> Iterator[Any]:
+        """Quads of a pattern; None stands for anything."""
+        return self.store.quads_for_pattern(subject, predicate, object)
 
     def select(self, query: str, values: Mapping[str, Any] | None = None) -> Any:
         """Solutions of a SPARQL query with the store's prefixes."""

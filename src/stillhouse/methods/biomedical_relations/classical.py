@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def words_of(pair: Pair) -> list[str]:
 
 
 def _twos(words: Sequence[str]) -> list[str]:
-    return [f"{one} {two}" for one, two in zip(words, words[1:], strict=False)]
+    return [f"{one} {two}" for one, two in pairwise(words)]
 
 
 class Vectors:

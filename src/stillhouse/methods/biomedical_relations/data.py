@@ -241,7 +241,9 @@ def gad() -> RelationData:
     order = sorted({p.document for p in train}, key=lambda d: derive_seed("gad", d))
     held = set(order[: round(SELECT_SHARE * len(order))])
     parts = [p for p in train if p.document not in held], [p for p in train if p.document in held], report
-    return RelationData("gad", relations, *(_indexed("gad", rows, relations) for rows in parts), (), allowed=frozenset({frozenset(("gene", "disease"))}))  # fmt: skip
+    train_part, select, told = (_indexed("gad", rows, relations) for rows in parts)
+    allowed = frozenset({frozenset(("gene", "disease"))})
+    return RelationData("gad", relations, train_part, select, told, (), allowed=allowed)
 
 
 def _gad_rows(file: Path, header: int) -> list[Pair]:

@@ -1,7 +1,7 @@
 """The encoder family: fine-tuned on marked sentences (the teacher), and the student distilled from it.
 
-    teacher   L = - 1/N sum_i log softmax(W h_[CLS])_{r_i}
-    student   L = h CE(r, z_S) + (1 - h) tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau)), also on pairs that nobody labelled
+teacher   L = - 1/N sum_i log softmax(W h_[CLS])_{r_i}
+student   L = h CE(r, z_S) + (1 - h) tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau)), also on pairs that nobody labelled
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -119,7 +120,12 @@ def adapted(config: Config, data: RelationData, run: Run) -> Path:
         lm = MaskedLM(model).to(model.device)
         special, mask = tokenizer.all_special_ids, int(tokenizer.mask_token_id)
         pretrain(lm, items, special, mask, recipe, run, "pretraining", derive_seed("adapted", config.seed))
-        make_folder_atomically(folder, lambda into: (model.base_model.save_pretrained(into), tokenizer.save_pretrained(into)) and None)  # fmt: skip
+
+        def fill(into: Path) -> None:
+            cast(PreTrainedModel, model.base_model).save_pretrained(into)
+            tokenizer.save_pretrained(into)
+
+        make_folder_atomically(folder, fill)
         shutil.rmtree(run.checkpoint_folder / "pretraining", ignore_errors=True)
     return folder
 

@@ -1,7 +1,7 @@
 """What is measured of an extractor: F1 by relation, macro and micro, calibration; and of a graph, edge by edge.
 
-    macro F1 = mean over relations of 2 TP / (2 TP + FP + FN)            micro F1 = the same of the sums
-    ECE = sum over ten bins of probability  n_bin / n | accuracy - mean probability |
+macro F1 = mean over relations of 2 TP / (2 TP + FP + FN)            micro F1 = the same of the sums
+ECE = sum over ten bins of probability  n_bin / n | accuracy - mean probability |
 """
 
 from __future__ import annotations

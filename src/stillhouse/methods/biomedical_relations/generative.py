@@ -15,12 +15,18 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from stillhouse.core.errors import UserError, first_line
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import derive_seed, seed_everything
-from stillhouse.core.training import Fitted, fit
+from stillhouse.core.training import Fitted, Stateful, fit
 from stillhouse.encoders.batches import Items, Schedule, assemble, ordered_batches, plain_items
 from stillhouse.encoders.data import Texts
 from stillhouse.encoders.models import load_config, parameters, to_best_device
@@ -78,7 +84,7 @@ class Generative:
         """log p(y_r | x) of every relation; the encoder has run once."""
         told = []
         for target in self.targets.to(states.device):
-            labels = target.expand(len(states), -1)
+            labels = target.repeat(len(states), 1)
             logits = self.model(encoder_outputs=(states,), attention_mask=mask.long(), labels=labels).logits
             told.append(name_likelihood(logits, labels))
         return torch.stack(told, 1)
@@ -91,7 +97,7 @@ class Generative:
         items = self.items(texts)
         part = assemble(items, np.arange(len(items)), self.tokenizer.pad_token_id).to(self.model.device)
         made = self.model.generate(input_ids=part.first, attention_mask=part.mask.long(), max_new_tokens=most_tokens, do_sample=False)  # type: ignore[operator]  # fmt: skip
-        return [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in made]
+        return [str(self.tokenizer.decode(row, skip_special_tokens=True)).strip() for row in made]
 
     def save(self, folder: Path) -> None:
         """A transformers folder."""
@@ -149,9 +155,9 @@ def fresh_generative(data: RelationData, train: Examples, max_tokens: int, seed:
         dropout_rate=0.1,
         pad_token_id=int(tokenizer.pad_token_id),
         eos_token_id=int(tokenizer.sep_token_id),
-        decoder_start_token_id=int(tokenizer.pad_token_id),
         feed_forward_proj="gated-gelu",
     )
+    config.decoder_start_token_id = int(tokenizer.pad_token_id)
     return T5ForConditionalGeneration(config), tokenizer
 
 
@@ -185,7 +191,7 @@ def train_generative(config: Config, data: RelationData, train: Examples, run: R
     def evaluate(update: int, _seconds: float) -> None:
         best.see(update, score("macro_f1", select.labels, made.probabilities(select).argmax(1)), model)
 
-    state = {"model": model, "optimizer": optimizer, "best": best}
+    state: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "best": best}
     fitted = fit(step, state, recipe.updates, run, stage=stage, evaluate=evaluate, evaluate_at=recipe.due(), seed=config.seed)  # fmt: skip
     model.load_state_dict(best.weights)
     model.eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from stillhouse.core.run import Run
@@ -56,7 +57,7 @@ def confidence_rows(edges: dict[Key, float], documents: Sequence[Document]) -> l
     """(confidence, edges, mean confidence, share that is annotated) in bins."""
     gold = {(d.id, frozenset((r.first, r.second)), r.label) for d in map(with_curies, documents) for r in d.relations}
     rows: list[tuple[str | float, ...]] = []
-    for low, high in zip(CONFIDENCES, CONFIDENCES[1:], strict=False):
+    for low, high in pairwise(CONFIDENCES):
         inside = {key: p for key, p in edges.items() if low <= p < high or (p == high == 1.0)}
         if inside:
             right = sum(key in gold for key in inside) / len(inside)

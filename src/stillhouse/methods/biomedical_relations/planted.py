@@ -117,7 +117,7 @@ def make_world(seed: int, size: int = 60) -> World:
             names[concept], types[concept] = drawn, LETTER[letter]
             taken.update(drawn)
     _share_abbreviations(names, types, random)
-    facts = {}
+    facts: dict[tuple[str, str], str] = {}
     for _ in range(3 * size):
         label = str(random.choice(list(SHARE), p=list(SHARE.values())))
         one, two = (str(random.choice([c for c, kind in types.items() if kind == LETTER[end]])) for end in ENDS[label])
@@ -260,7 +260,7 @@ def _infinitive(present: str) -> str:
 def _double(world: World, random: np.random.Generator) -> Told:
     """Two pairs in one sentence: two statements, or one and a denial of the same about a third concept."""
     label, one, two = _fact(world, random)
-    a, b = ENDS[label]
+    a, b = tuple(ENDS[label])
     if random.random() < 0.35:
         other = str(random.choice([c for c in world.of_type(a) if c != one]))
         chosen = {f"0{a}": one, f"0{b}": two, f"1{a}": other}
@@ -269,7 +269,7 @@ def _double(world: World, random: np.random.Generator) -> Told:
     label2, three, four = _fact(world, random)
     if {one, two} & {three, four}:
         return _double(world, random)
-    c, d = ENDS[label2]
+    c, d = tuple(ENDS[label2])
     chosen = {f"0{a}": one, f"0{b}": two, f"1{c}": three, f"1{d}": four}
     join = str(random.choice([", whereas ", " and ", "; ", ", while ", ", and in the same series "]))
     clauses = (_clause(label, f"{{0{a}}}", f"{{0{b}}}", random), _clause(label2, f"{{1{c}}}", f"{{1{d}}}", random))

@@ -40,7 +40,7 @@ def relation_table(data: RelationData, arms: Sequence[Arm]) -> Table:
     shown = [a for a in arms if a.role != "floor"]
     present = [r for r in data.relations if any(f"f1 {r}" in a.metrics for a in shown)]
     places = {r: data.relations.index(r) for r in present}
-    rows = [(r, int((data.train.labels == i).sum()), int((data.report.labels == i).sum()), *(round(a.metrics[f"f1 {r}"], 3) for a in shown)) for r, i in places.items()]  # fmt: skip
+    rows: list[tuple[str | float, ...]] = [(r, int((data.train.labels == i).sum()), int((data.report.labels == i).sum()), *(round(a.metrics[f"f1 {r}"], 3) for a in shown)) for r, i in places.items()]  # fmt: skip
     return Table("F1 by relation", ("relation", "train", "report", *(a.name for a in shown)), tuple(rows), "On the natural report pairs.")  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def imbalance_table(trials: Sequence[Trial]) -> Table | None:
     arms = list(dict.fromkeys(arm for arm, _ in found))
     if not arms:
         return None
-    rows = []
+    rows: list[tuple[str | float, ...]] = []
     for arm in arms:
         whole, even, few = (found[arm, kind] for kind in kinds)
         rows.append((arm, *(round(t.macro_f1, 3) for t in (whole, even, few)), round(few.macro_f1 - even.macro_f1, 3)))
