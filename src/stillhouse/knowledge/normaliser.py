@@ -75,6 +75,7 @@ def _variants(name: str) -> Iterator[str]:
     for end in BEHIND:
         if low.endswith(end) and len(low) > len(end) + 2:
             yield low.removesuffix(end)
+    yield low + "s"
     if low.endswith("s") and len(low) > 4:
         yield low[:-1]
         if low.endswith("ies"):
@@ -179,6 +180,8 @@ class Accuracy:
     wrong: int = 0
     ambiguous: int = 0
     unknown: int = 0
+    reachable: int = 0
+    """Mentions whose annotated concept the dictionaries have: HGNC has no mouse genes, for instance."""
     concepts: int = 0
     """Distinct annotated concepts, counted in each document."""
     concepts_right: int = 0
@@ -195,6 +198,7 @@ def measure(documents: Iterable[Document], known: Dictionaries) -> list[Accuracy
         for mention, found in zip(asked, _resolve_all(document, asked, known), strict=True):
             wanted = {curie(c, mention.type) for c in mention.ids}
             hit = bool(found.concept) and bool(known.equivalents(found.concept) & wanted)
+            rows[mention.type].reachable += any(known.has(c) for c in wanted)
             _count(rows[mention.type], hit, found, mention.text_in(document.text), min(wanted))
             for concept in wanted:
                 reached[mention.type, concept] = reached.get((mention.type, concept), False) or hit

@@ -242,7 +242,7 @@ def normalise(documents: tyro.conf.Positional[Path], dictionaries: str = "", for
     for row in found:
         print(f"{row.type:10} {row.mentions:6,} mentions  right {row.right / max(1, row.mentions):.1%}  wrong {row.wrong / max(1, row.mentions):.1%}  "
               f"ambiguous {row.ambiguous / max(1, row.mentions):.1%}  unknown {row.unknown / max(1, row.mentions):.1%}  "
-              f"document-level accuracy {row.concepts_right / max(1, row.concepts):.1%} of {row.concepts:,} concepts")  # fmt: skip
+              f"in the dictionaries {row.reachable / max(1, row.mentions):.1%}  document-level accuracy {row.concepts_right / max(1, row.concepts):.1%} of {row.concepts:,} concepts")  # fmt: skip
         for words, wanted, got in row.misses[:most]:
             print(f"    {words!r}: {wanted}, not {got or 'found'}")
 
