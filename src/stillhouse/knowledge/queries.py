@@ -117,7 +117,13 @@ def neighbours(graph: Graph, name: str, least: float = 0.0, most: int = 50) -> l
 
 
 def _edges_at(graph: Graph, side: str, node: ox.NamedNode, least: float, most: int) -> list[Edge]:
-    query = f"SELECT * WHERE {{ {EDGE_FIELDS} FILTER(?c >= {least:f} && ?n > 0) }} ORDER BY DESC(?c) DESC(?n) ?e LIMIT {most}"  # fmt: skip
+    """Edges with the concept on one side; only of those that are returned more than the confidence is looked up."""
+    place = "subject" if side == "s" else "object"
+    surest = (
+        f"{{ SELECT ?e WHERE {{ ?e rdf:{place} ?{side} ; :confidence ?c0 ; :support ?n0 "
+        f"FILTER(?c0 >= {least:f} && ?n0 > 0) }} ORDER BY DESC(?c0) DESC(?n0) ?e LIMIT {most} }}"
+    )
+    query = f"SELECT * WHERE {{ {surest} {EDGE_FIELDS} }}"
     return [_edge(graph, row, {side: node}) for row in graph.select(query, {side: node})]
 
 
@@ -204,7 +210,7 @@ def _expand(
 def _adjacent(graph: Graph, node: ox.NamedNode) -> list[ox.NamedNode]:
     found: list[tuple[float, ox.NamedNode]] = []
     for here, there in (("s", "o"), ("o", "s")):
-        query = f"SELECT ?s ?o ?c WHERE {{ ?e rdf:subject ?s ; rdf:object ?o ; :confidence ?c ; :support ?n FILTER(?n > 0) }} ORDER BY DESC(?c) LIMIT {MOST_EXPANDED}"  # fmt: skip
+        query = f"SELECT * WHERE {{ ?e rdf:subject ?s ; rdf:object ?o ; :confidence ?c ; :support ?n FILTER(?n > 0) }} ORDER BY DESC(?c) LIMIT {MOST_EXPANDED}"  # fmt: skip
         found += [(float(row["c"].value), row[there]) for row in graph.select(query, {here: node})]
     return [near for _, near in sorted(found, key=lambda f: -f[0])]
 

@@ -10,6 +10,7 @@ document  :loaded key                                         what makes a secon
 from __future__ import annotations
 
 import fcntl
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -112,7 +113,7 @@ class Graph:
         return any(self.store.quads_for_pattern(own(f"evidence:{one.id}"), OF, None))
 
     def _findings(self, edge: ox.NamedNode) -> Iterator[tuple[str, float, bool]]:
-        query = "SELECT ?e ?d ?p ?n WHERE { ?v :of ?e ; :document ?d ; :probability ?p ; :negated ?n }"
+        query = "SELECT * WHERE { ?v :of ?e ; :document ?d ; :probability ?p ; :negated ?n }"
         for row in self.select(query, {"e": edge}):
             yield row["d"].value, float(row["p"].value), row["n"].value == "true"
 
@@ -128,10 +129,17 @@ class Graph:
         """Quads of a pattern; None stands for anything."""
         return self.store.quads_for_pattern(subject, predicate, object)
 
-    def select(self, query: str, values: Mapping[str, Any] | None = None) -> Any:
-        """Solutions of a SPARQL query with the store's prefixes."""
-        substitutions = {ox.Variable(name): value for name, value in (values or {}).items()}
-        return self.store.query(query, prefixes=PREFIXES, substitutions=substitutions or None)
+    def select(self, query: str, values: Mapping[str, ox.NamedNode] | None = None) -> Any:
+        """Solutions of a SPARQL query with the store's prefixes.
+
+        Args:
+            query: with SELECT * where `values` are given.
+            values: nodes to write in the place of variables. The engine's own substitution comes after the plan is made,
+                and the plan then reads the whole store.
+        """
+        for name, node in (values or {}).items():
+            query = re.sub(rf"\?{name}\b", lambda _, node=node: str(node), query)  # type: ignore[misc]
+        return self.store.query(query, prefixes=PREFIXES)
 
     def count(self, query: str) -> int:
         """The number that a counting query finds."""
