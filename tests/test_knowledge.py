@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import networkx as nx
+import numpy as np
 import pyoxigraph as ox
 import pytest
 
@@ -32,6 +33,16 @@ from stillhouse.knowledge.pairs import NONE, Pair, candidate_pairs, longest_only
 from stillhouse.knowledge.readers import read_documents
 from stillhouse.knowledge.sentences import MOST_CHARACTERS, split_sentences
 from stillhouse.knowledge.store import Graph
+from stillhouse.knowledge.tagger import (
+    Tagger,
+    best_sequence,
+    may_follow,
+    read_iob,
+    shape,
+    span_f1,
+    spans_of,
+    train_tagger,
+)
 
 PUBTATOR = """1|t|BRCA1 in cancer.
 1|a|BRCA1 causes breast cancer. TP53 does not.
@@ -555,3 +566,30 @@ def test_evidence_turns_a_pair_into_subject_and_object():
     assert (one.subject.type, one.object.type) == ("chemical", "disease")
     assert sentence[slice(*one.subject_span)] == "aspirin" and one.probability == 0.9124
     assert all(a.id != b.id for a, b in pairwise([one, evidence_of(pair_in(sentence, "Cancer", "aspirin"), "causes", 0.9, "x")]))  # fmt: skip
+
+
+IOB = "BRCA1\tB-Gene\ncauses\tO\nbreast\tB-Disease\ncancer\tI-Disease\n.\tO\n\nTP53\tB-Gene\ncauses\tO\nlung\tB-Disease\ncancer\tI-Disease\n.\tO\n"
+
+
+def test_tags_follow_their_rules():
+    assert may_follow("B-x", "I-x") and may_follow("I-x", "I-x") and may_follow("O", "B-x")
+    assert not may_follow("O", "I-x") and not may_follow("B-y", "I-x")
+    tags = ("B-x", "I-x", "O")
+    # token by token I-x would be chosen everywhere; B-x I-x is the best sequence that is allowed
+    scores = np.log([[0.3, 0.5, 0.2], [0.1, 0.8, 0.1]])
+    assert best_sequence(scores, tags) == [0, 1]
+    assert spans_of(["B-x", "I-x", "B-x", "O", "B-y"]) == [(0, 2, "x"), (2, 3, "x"), (4, 5, "y")]
+    assert shape("BRCA1-beta") == "A0-a"
+
+
+def test_a_trained_tagger_finds_names_and_comes_back_from_disk(tmp_path):
+    sentences = read_iob(write(tmp_path, "a.tsv", IOB * 10))
+    tagger = train_tagger(sentences)
+    assert span_f1(tagger, sentences) == (1.0, 1.0, pytest.approx(1.0))
+    tagger.save(tmp_path / "t")
+    made = Tagger.load(tmp_path / "t").read(Document("d", "It is known: TP53 causes breast cancer."))
+    assert [(m.text_in(made.text), m.type) for m in made.mentions] == [("TP53", "gene"), ("breast cancer", "disease")]
+    with pytest.raises(UserError, match="line 2 has no tag"):
+        read_iob(write(tmp_path, "b.tsv", "a\tO\nb\n"))
+    with pytest.raises(UserError, match="no tagger in"):
+        Tagger.load(tmp_path / "nothing")

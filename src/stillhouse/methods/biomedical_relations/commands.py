@@ -31,7 +31,8 @@ def build(
     model: Path,
     graph: Path = Path("kg"),
     format: str = "",
-    entities: Literal["given", "dictionary"] = "given",
+    entities: Literal["given", "dictionary", "tagger"] = "given",
+    tagger: Path | None = None,
     dictionaries: str = "",
     normalise: bool = False,
     threshold: float | None = None,
@@ -45,7 +46,8 @@ def build(
         model: a run's model folder (its student is taken), or one extractor's folder in it.
         graph: folder of the graph.
         format: pubtator, bioc-json, bioc-xml, text or jsonl; told by the file's name by default.
-        entities: given (as annotated), or dictionary (found by name).
+        entities: given (as annotated), dictionary (found by name), or tagger (by a trained one; add --normalise for concepts).
+        tagger: folder of a tagger that `kg tagger` has trained.
         dictionaries: folder or wheel with hgnc_entries.tsv, mesh_id_label_mappings.tsv, ...; looked for in $STILLHOUSE_DATA by default.
         normalise: give mentions without an id one from the dictionaries.
         threshold: smallest probability of evidence; the model's by default.
@@ -61,7 +63,7 @@ def build(
         extraction = reading.Extraction(extraction.extractor, replace(extraction.about, threshold=threshold))
     counts = Counts()
     stream = _documents(documents, format, counts)
-    stream = _with_entities(islice(stream, limit) if limit else stream, entities, dictionaries, normalise)
+    stream = _with_entities(islice(stream, limit) if limit else stream, entities, tagger, dictionaries, normalise)
     said = time.monotonic()
 
     def seen(done: reading.Built) -> None:
@@ -93,8 +95,17 @@ def _documents(source: str, format: str, counts: Counts) -> Iterator[Document]:
     yield from read_documents(Path(source), counts, format)
 
 
-def _with_entities(documents: Iterable[Document], entities: str, dictionaries: str, normalise: bool) -> Iterator[Document]:  # fmt: skip
-    if entities == "given" and not normalise:
+def _with_entities(
+    documents: Iterable[Document], entities: str, tagger: Path | None, dictionaries: str, normalise: bool
+) -> Iterator[Document]:
+    if entities == "tagger":
+        from stillhouse.knowledge.tagger import Tagger
+
+        require(
+            tagger is not None, "no tagger named", "give its folder with --tagger, or train one: stillhouse kg tagger"
+        )
+        documents = map(Tagger.load(tagger or Path()).read, documents)
+    if entities != "dictionary" and not normalise:
         yield from documents
         return
     from stillhouse.knowledge.dictionaries import open_dictionaries
@@ -247,6 +258,28 @@ def normalise(documents: tyro.conf.Positional[Path], dictionaries: str = "", for
             print(f"    {words!r}: {wanted}, not {got or 'found'}")
 
 
+def tagger(
+    train: tyro.conf.Positional[Path], out: Path, test: Path | None = None, passes: int = 5, seed: int = 0
+) -> None:
+    """Train a tagger of names on an IOB file (a token, a tab and a tag a line), for `build --entities tagger`.
+
+    Args:
+        train: e.g. BC5CDR-train.tsv.
+        out: folder for the tagger.
+        test: IOB file to judge it on.
+        passes: over the training sentences.
+        seed: of their order.
+    """
+    from stillhouse.knowledge.tagger import read_iob, span_f1, train_tagger
+
+    made = train_tagger(read_iob(train), passes, seed)
+    made.save(out)
+    print(f"{out}: {', '.join(made.tags)}")
+    if test is not None:
+        precision, recall, f1 = span_f1(made, read_iob(test))
+        print(f"{test}: precision {precision:.3f}, recall {recall:.3f}, F1 {f1:.3f} of whole names")
+
+
 def _print_edges(edges: Sequence[Edge], json: bool) -> None:
     if json:
         print(json_module.dumps([asdict(e) for e in edges], indent=1, ensure_ascii=False))
@@ -267,4 +300,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "page": page,
     "normalise": normalise,
+    "tagger": tagger,
 }
