@@ -152,6 +152,7 @@ CATALOG: dict[str, Entry] = {
         "abstracts to a knowledge graph",
         "abstracts",
         "a graph with evidence",
+        "stillhouse.methods.biomedical_relations",
     ),
     "forum_qa": Entry(
         "Forum question answering",
@@ -164,7 +165,7 @@ CATALOG: dict[str, Entry] = {
 }
 
 
-COMMAND_HOMES: dict[str, str] = {"sources": "similar_tasks"}
+COMMAND_HOMES: dict[str, str] = {"sources": "similar_tasks", "kg": "biomedical_relations"}
 """Words for a method's own commands beside its name: `stillhouse sources rank`. A word that is itself one of the
 method's commands is that command."""
 
