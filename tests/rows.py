@@ -108,6 +108,7 @@ ROWS: dict[str, dict[str, object]] = {
         "critic_updates": 2,
         "judged": 4,
         "proximity": False,
+    },
     "biomedical_relations": {
         "documents": 24,
         "unlabelled": 6,
