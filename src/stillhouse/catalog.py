@@ -93,6 +93,7 @@ CATALOG: dict[str, Entry] = {
         "text encoder to students for every budget",
         "an encoder, texts",
         "students along a quality and cost front",
+        "stillhouse.methods.autodistil",
     ),
     "modular_encoder": Entry(
         "ModularStarEncoder",
@@ -142,6 +143,7 @@ CATALOG: dict[str, Entry] = {
         "weak language model to a paraphrase model",
         "a language model",
         "a data set and a small model",
+        "stillhouse.methods.impossible",
     ),
     "biomedical_relations": Entry(
         "Biomedical relations",
