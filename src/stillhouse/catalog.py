@@ -158,11 +158,12 @@ CATALOG: dict[str, Entry] = {
         "forum posts to a QA data set and reader",
         "a forum export",
         "a data set and a small reader",
+        "stillhouse.methods.forum_qa",
     ),
 }
 
 
-COMMAND_HOMES: dict[str, str] = {"sources": "similar_tasks"}
+COMMAND_HOMES: dict[str, str] = {"sources": "similar_tasks", "ask": "forum_qa"}
 """Words for a method's own commands beside its name: `stillhouse sources rank`. A word that is itself one of the
 method's commands is that command."""
 

@@ -76,8 +76,12 @@ _NAME_CUES = re.compile(
     rf"\b(?i:(?:my|our|his|her|their|ex) (?:\w+ )?{_KIN},? |{_KIN},? |(?:name is|name's|named|called|call me|met|dr\.?|mr\.?|mrs\.?|ms\.?|prof\.?|professor|auntie) )"
     rf"(?=(\w[\w'’-]*{_LAST}))"
 )
-_SPEAKS = re.compile(r"(?:\A|[.!?,:\n] ?)(\w+) (?=(?i:says|said|told|thinks|thought|reckons|suggested|drove|asked|made me)\b)")
-_SIGNED = re.compile(rf"(?:^|\n|[.!?] )(?i:[-–—~] ?|love,? |cheers,? |regards,? |thanks,? |hugs,? |xx? ?)(\w[\w'’-]*{_LAST})(?: ?x+)?[.!]?\s*\Z")
+_SPEAKS = re.compile(
+    r"(?:\A|[.!?,:\n] ?)(\w+) (?=(?i:says|said|told|thinks|thought|reckons|suggested|drove|asked|made me)\b)"
+)
+_SIGNED = re.compile(
+    rf"(?:^|\n|[.!?] )(?i:[-–—~] ?|love,? |cheers,? |regards,? |thanks,? |hugs,? |xx? ?)(\w[\w'’-]*{_LAST})(?: ?x+)?[.!]?\s*\Z"
+)
 _PLACE_CUES = re.compile(
     r"\b(?i:(?:stayed|staying|stuck|am|was|clinic|hospital|ward|unit|group|meeting|job|office|school|college|university|uni|flat|team) "
     r"(?:in|near|to|at|from|outside|around|of) |back from |drive to |drove to |train to |bus to |trip to |(?:here|over|down|up|out) in )"
@@ -87,12 +91,81 @@ _HOME_CUES = re.compile(
     rf"\b(?i:(?:live|lives|lived|living|born|based|grew up) (?:in|near|outside) |(?:come|comes|came|i'm|am|moved|move|moving) (?:here |back )?(?:from|to) |moved from \S+(?: [A-Z]\w+)? to )(?=(\w[\w'’-]*{_LAST}))"
 )
 """After these a word is a place even where it is a word as well (Reading, Bath)."""
-_NO_PLACE = frozenset("a an the my our his her their this that here there fear me you it work bed home another different one some people hospital nowhere town".split())
-_FUNCTION = frozenset("who which that and but has is was are were also always never".split())
-_CAPITALISED = re.compile(r"\b[A-ZÀ-Ö][a-zß-öø-ÿ]+(?:['’-]?[A-Za-zÀ-ÖØ-öø-ÿ]+)*(?: [A-ZÀ-Ö][a-zß-öø-ÿ]*(?:['’-]?[A-Za-zÀ-ÖØ-öø-ÿ]+)*)*")
+_NO_PLACE = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "my",
+        "our",
+        "his",
+        "her",
+        "their",
+        "this",
+        "that",
+        "here",
+        "there",
+        "fear",
+        "me",
+        "you",
+        "it",
+        "work",
+        "bed",
+        "home",
+        "another",
+        "different",
+        "one",
+        "some",
+        "people",
+        "hospital",
+        "nowhere",
+        "town",
+    ]
+)
+_FUNCTION = frozenset(
+    ["who", "which", "that", "and", "but", "has", "is", "was", "are", "were", "also", "always", "never"]
+)
+_CAPITALISED = re.compile(
+    r"\b[A-ZÀ-Ö][a-zß-öø-ÿ]+(?:['’-]?[A-Za-zÀ-ÖØ-öø-ÿ]+)*(?: [A-ZÀ-Ö][a-zß-öø-ÿ]*(?:['’-]?[A-Za-zÀ-ÖØ-öø-ÿ]+)*)*"
+)
 ALWAYS_ORDINARY = frozenset(
-    "i i'm i've i'd i'll monday tuesday wednesday thursday friday saturday sunday christmas easter god english internet google "
-    "youtube netflix the a an and but so my it this that they he she we you".split()
+    [
+        "i",
+        "i'm",
+        "i've",
+        "i'd",
+        "i'll",
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+        "christmas",
+        "easter",
+        "god",
+        "english",
+        "internet",
+        "google",
+        "youtube",
+        "netflix",
+        "the",
+        "a",
+        "an",
+        "and",
+        "but",
+        "so",
+        "my",
+        "it",
+        "this",
+        "that",
+        "they",
+        "he",
+        "she",
+        "we",
+        "you",
+    ]
 )
 
 
@@ -156,9 +229,13 @@ class CueFinder:
     def __call__(self, text: str) -> list[Found]:
         found = [*self._cued(text, _NAME_CUES, "NAME"), *self._cued(text, _PLACE_CUES, "PLACE"), *self._homes(text)]
         for pattern in (_SIGNED, _SPEAKS):
-            found += [Found(*m.span(1), "NAME") for m in pattern.finditer(text) if not self.lexicon.ordinary(m[1].split()[0])]
+            found += [
+                Found(*m.span(1), "NAME") for m in pattern.finditer(text) if not self.lexicon.ordinary(m[1].split()[0])
+            ]
         found += self._capitalised(text)
-        return found + [Found(*m.span(), "HANDLE") for m in re.finditer(r"\w[\w.-]*\w", text) if m[0].lower() in self.users]
+        return found + [
+            Found(*m.span(), "HANDLE") for m in re.finditer(r"\w[\w.-]*\w", text) if m[0].lower() in self.users
+        ]
 
     def _capitalised(self, text: str) -> Iterator[Found]:
         """Runs of capitalised words, from the first to the last that is not ordinary."""
@@ -234,7 +311,9 @@ class PresidioFinder:
             model_to_presidio_entity_mapping={"PERSON": "PERSON", "GPE": "LOCATION", "LOC": "LOCATION", "FAC": "LOCATION"},
             labels_to_ignore=["ORG", "DATE", "TIME", "CARDINAL", "ORDINAL", "QUANTITY", "PERCENT", "MONEY", "NORP", "PRODUCT", "EVENT", "WORK_OF_ART", "LAW", "LANGUAGE"],
         )  # fmt: skip
-        engine = SpacyNlpEngine(models=[{"lang_code": "en", "model_name": str(spacy_folder())}], ner_model_configuration=ner)
+        engine = SpacyNlpEngine(
+            models=[{"lang_code": "en", "model_name": str(spacy_folder())}], ner_model_configuration=ner
+        )
         engine.nlp = {"en": spacy.load(spacy_folder(), exclude=["parser"])}
         # the recogniser of URLs is left to our own rules: it would fetch the list of top-level domains
         recognisers: Sequence[Any] = [

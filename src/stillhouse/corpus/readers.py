@@ -115,7 +115,7 @@ def read_posts(path: Path, columns: Mapping[str, str] | None = None, losses: Los
     require(kind in readers, f"{path} is not a kind of export that can be read", "give a .csv, .tsv, .jsonl, .mbox, .json or .sql file")  # fmt: skip
     naming: dict[str, str] | None = None
     for number, record in enumerate(readers[kind](path, losses), start=1):
-        if naming is None or not naming["text"] in record:
+        if naming is None or naming["text"] not in record:
             naming = _naming(record, columns or {}, path)
         yield _post(record, naming, number)
         losses.read += 1

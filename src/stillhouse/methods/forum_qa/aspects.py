@@ -147,14 +147,85 @@ ASPECTS: tuple[Aspect, ...] = (
 )  # fmt: skip
 BY_NAME = {aspect.name: aspect for aspect in ASPECTS}
 SYMPTOMS = frozenset(
-    "schizophrenia schizoaffective psychosis psychotic voices hallucinations hallucinating delusions delusional paranoia paranoid "
-    "hearing illness symptoms diagnosis diagnosed episode relapse meds medication antipsychotic antipsychotics anxiety anxious panic "
-    "negative motivation intrusive thoughts disorganised unwell breakdown".split()
+    [
+        "schizophrenia",
+        "schizoaffective",
+        "psychosis",
+        "psychotic",
+        "voices",
+        "hallucinations",
+        "hallucinating",
+        "delusions",
+        "delusional",
+        "paranoia",
+        "paranoid",
+        "hearing",
+        "illness",
+        "symptoms",
+        "diagnosis",
+        "diagnosed",
+        "episode",
+        "relapse",
+        "meds",
+        "medication",
+        "antipsychotic",
+        "antipsychotics",
+        "anxiety",
+        "anxious",
+        "panic",
+        "negative",
+        "motivation",
+        "intrusive",
+        "thoughts",
+        "disorganised",
+        "unwell",
+        "breakdown",
+    ]
 )
 MEDICINES = frozenset(
-    "clozapine clozaril olanzapine zyprexa risperidone risperdal quetiapine seroquel aripiprazole abilify haloperidol haldol "
-    "paliperidone invega lurasidone latuda ziprasidone amisulpride cariprazine vraylar brexpiprazole rexulti lithium sertraline "
-    "zoloft prozac fluoxetine lorazepam ativan valproate depakote benztropine cogentin procyclidine metformin mirtazapine cbt nhs adhd ptsd ocd".split()
+    [
+        "clozapine",
+        "clozaril",
+        "olanzapine",
+        "zyprexa",
+        "risperidone",
+        "risperdal",
+        "quetiapine",
+        "seroquel",
+        "aripiprazole",
+        "abilify",
+        "haloperidol",
+        "haldol",
+        "paliperidone",
+        "invega",
+        "lurasidone",
+        "latuda",
+        "ziprasidone",
+        "amisulpride",
+        "cariprazine",
+        "vraylar",
+        "brexpiprazole",
+        "rexulti",
+        "lithium",
+        "sertraline",
+        "zoloft",
+        "prozac",
+        "fluoxetine",
+        "lorazepam",
+        "ativan",
+        "valproate",
+        "depakote",
+        "benztropine",
+        "cogentin",
+        "procyclidine",
+        "metformin",
+        "mirtazapine",
+        "cbt",
+        "nhs",
+        "adhd",
+        "ptsd",
+        "ocd",
+    ]
 )
 CRISIS = re.compile(
     r"\b(?:suicid\w*|kill(?:ing|ed)? (?:my|your|him|her|them)sel(?:f|ves)|kill me\b|end(?:ing)? (?:it all|my life|my own life|everything|things for good)|"

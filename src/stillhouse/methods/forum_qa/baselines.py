@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -20,7 +21,7 @@ _WORD = re.compile(r"\w+(?:['’]\w+)*")
 def sentences(text: str) -> list[Span]:
     """Sentences by their full stops and lines."""
     places = [0, *(m.end() for m in _SENTENCE_END.finditer(text)), len(text)]
-    found = (trimmed(text, Span(a, b)) for a, b in zip(places, places[1:], strict=False))
+    found = (trimmed(text, Span(a, b)) for a, b in itertools.pairwise(places))
     return [span for span in found if span is not None]
 
 

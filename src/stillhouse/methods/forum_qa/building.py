@@ -137,7 +137,9 @@ def build(path: Path, options: BuildOptions, known: Callable[[str], Planted] | N
         census.posts -= count
     users = regular_users(census.activity, options.rule, funnel)
     kept, before = _select(stream, users, known or (lambda _: Planted()), options, funnel)
-    require(bool(kept), f"no post of {path} is about symptoms or daily life", "give an export of a forum on such things")
+    require(
+        bool(kept), f"no post of {path} is about symptoms or daily life", "give an export of a forum on such things"
+    )
     passages = _deidentified(kept, census, options, quiet)
     released, found_scrubbed = _unsearchable(passages, stream, options)
     funnel.add("found by a search of the source: left out", len(released), len({p.user for p in released}))
@@ -212,7 +214,12 @@ def _select(
         planted = known(post.id)
         spans = [*planted.answers, *(Span(f.start, f.end) for f in planted.personal)]
         text, moved = clean(post.text, spans)
-        if unusable(text) or text.count(" ") > MOST_WORDS or (mark := fingerprint(text)) in seen or not is_relevant(text):
+        if (
+            unusable(text)
+            or text.count(" ") > MOST_WORDS
+            or (mark := fingerprint(text)) in seen
+            or not is_relevant(text)
+        ):
             continue
         seen.add(mark)
         relevant[post.user] += 1
@@ -256,9 +263,7 @@ def _scopes(passage: Passage) -> list[str]:
     return [f"user {passage.user}", *([f"thread {passage.thread}"] if passage.thread else [])]
 
 
-def _unsearchable(
-    passages: Sequence[Passage], stream: _Stream, options: BuildOptions
-) -> tuple[list[Passage], int]:
+def _unsearchable(passages: Sequence[Passage], stream: _Stream, options: BuildOptions) -> tuple[list[Passage], int]:
     """Passages that share no run of words with any post; and how many would be found if only de-identified."""
     n = options.search_words
     made = [_obscured(p, [[word for word, _, _ in tokens(p.cleaned)]], n, options.seed) for p in passages]

@@ -15,7 +15,7 @@ class Config:
 
     data: str = "forum"
     """forum (made up, with known truth), a SQuAD .json file (one that `stillhouse forum_qa import` wrote, or your own), covidqa, xquad, or a folder with train.json and report.json."""
-    users: int = 120
+    users: int = 200
     """Users of the made-up forum."""
     forum_seed: int = 0
     """Seed of the made-up forum and of the split."""
@@ -33,7 +33,7 @@ class Config:
     """Users active in fewer months are left out."""
     top_share: float = 0.01
     """This share of the most active users is left out."""
-    cap: int = 6
+    cap: int = 8
     """Most passages a user."""
     deidentifier: Literal["presidio", "rules"] = "presidio"
     """presidio adds presidio-analyzer with a local spaCy model to our own rules."""
@@ -45,7 +45,7 @@ class Config:
     """The teacher: minilm (6 layers, carried by a package), minilm-N (its first N layers), or a BERT, DistilBERT, RoBERTa or ELECTRA type folder; fine-tuned unless it is a reader already."""
     readers: tuple[str, ...] = ()
     """Further readers to fine-tune and compare, named likewise."""
-    teacher_updates: int = 150
+    teacher_updates: int = 400
     """Updates of the fine-tuning of teacher and further readers."""
     teacher_rate: float = 3e-4
     """Learning rate of that."""
@@ -57,7 +57,7 @@ class Config:
     """Tokens that neighbouring windows share; longer answers may be whole in none."""
     max_answer_tokens: int = 30
     """No longer span is given as an answer."""
-    windows_without: float = 0.8
+    windows_without: float = 0.5
     """Train on at most so many windows without an answer to one with."""
     student: str = ""
     """Folder of a small encoder with the teacher's tokenizer to start from; by default one is made."""
@@ -69,9 +69,9 @@ class Config:
     """Where its first weights come from: the teacher's first layers, layers spread over it, or chance."""
     prune_vocabulary: bool = True
     """Keep only the word pieces that the passages use; other words are cut into smaller pieces."""
-    updates: int = 300
+    updates: int = 500
     """Updates of every student."""
-    batch: int = 16
+    batch: int = 8
     """Windows an update."""
     rate: float = 5e-4
     """Learning rate of students."""

@@ -58,10 +58,7 @@ def open_data(config: Config, run: Run) -> Opened:
     Raises:
         UserError: no such data, or something in it is wrong.
     """
-    if config.data == "forum":
-        found = _from_forum(config, run)
-    else:
-        found = Opened(_from_files(config))
+    found = _from_forum(config, run) if config.data == "forum" else Opened(_from_files(config))
     q = found.questions
     require(bool(q.train and q.select and q.report), f"{q.name} leaves a split without questions", "give more users or passages")  # fmt: skip
     require(any(not one.impossible for one in q.train), f"{q.name} has no answer to train on", "fill in the annotation sheet")  # fmt: skip
@@ -86,7 +83,9 @@ def _from_files(config: Config) -> QuestionSet:
         f"no question set {config.data!r}",
         "give forum, covidqa, xquad, a SQuAD .json file or a folder of them; of an export, first make one: stillhouse forum_qa build",
     )
-    return split_questions(path.stem, _cut(read_squad(path), config.passage_characters), config.split, config.forum_seed)
+    return split_questions(
+        path.stem, _cut(read_squad(path), config.passage_characters), config.split, config.forum_seed
+    )
 
 
 def _cut(questions: Sequence[Question], characters: int) -> tuple[Question, ...]:

@@ -313,9 +313,16 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "advice": ADVICE,
 }  # fmt: skip
 # Of no real person. Some are words as well (Rose, Will, Hope, Mark, Reading, Bath), the hard case.
-FIRST_NAMES = tuple(
-    "Priya Hannah Tomasz Aoife Rose Will Hope Mark Leila Kwame Siobhan Mateus Yuki Grace Olga Darnell Imani Björn Chloé Ravi Fatima Ezra Summer Dylan "
-    "Nadia Tobias Mei Joy Callum Esther Zanele Kofi Ingrid Pablo Anouk Jasper Faith Rohan Miriam Declan Saoirse Amara Felix Daisy Viktor Lucía".split()
-)
-SURNAMES = tuple("Okafor Lindqvist Baptiste Murray Novak Hughes Petrova Tanaka O'Connor McBride Achterberg Singh Adeyemi Castillo Young Baker Kowalski Fraser".split())  # fmt: skip
-PLACES = tuple("Leeds|Ohio|Galway|Reading|Bath|Rotterdam|Milton Keynes|Perth|Saskatoon|Hull|Portland|Cork|Dundee|Tulsa|Hamilton|New Brunswick|Aarhus|Wigan|Toulouse|Swindon".split("|"))  # fmt: skip
+FIRST_NAMES = (
+    "Priya", "Hannah", "Tomasz", "Aoife", "Rose", "Will", "Hope", "Mark", "Leila", "Kwame", "Siobhan", "Mateus", "Yuki", "Grace", "Olga", "Darnell",
+    "Imani", "Björn", "Chloé", "Ravi", "Fatima", "Ezra", "Summer", "Dylan", "Nadia", "Tobias", "Mei", "Joy", "Callum", "Esther", "Zanele", "Kofi",
+    "Ingrid", "Pablo", "Anouk", "Jasper", "Faith", "Rohan", "Miriam", "Declan", "Saoirse", "Amara", "Felix", "Daisy", "Viktor", "Lucía",
+)  # fmt: skip
+SURNAMES = (
+    "Okafor", "Lindqvist", "Baptiste", "Murray", "Novak", "Hughes", "Petrova", "Tanaka", "O'Connor", "McBride", "Achterberg", "Singh", "Adeyemi",
+    "Castillo", "Young", "Baker", "Kowalski", "Fraser",
+)  # fmt: skip
+PLACES = (
+    "Leeds", "Ohio", "Galway", "Reading", "Bath", "Rotterdam", "Milton Keynes", "Perth", "Saskatoon", "Hull", "Portland", "Cork", "Dundee", "Tulsa",
+    "Hamilton", "New Brunswick", "Aarhus", "Wigan", "Toulouse", "Swindon",
+)  # fmt: skip

@@ -123,7 +123,9 @@ def _best_spans(scores: np.ndarray, longest: int) -> list[tuple[int, int, float]
     inside = np.flatnonzero(scores[0] > -9e3)
     inside = inside[inside > 0]
     top = [inside[np.argsort(-row[inside], kind="stable")[:KEPT]] for row in scores]
-    pairs = [(int(i), int(j), float(scores[0, i] + scores[1, j])) for i in top[0] for j in top[1] if i <= j < i + longest]
+    pairs = [
+        (int(i), int(j), float(scores[0, i] + scores[1, j])) for i in top[0] for j in top[1] if i <= j < i + longest
+    ]
     return sorted(pairs, key=lambda pair: -pair[2])[:KEPT]
 
 
@@ -218,7 +220,12 @@ def load_reader_model(folder: Path, layers: int = 0) -> PreTrainedModel:
     shortened = {"config": AutoConfig.from_pretrained(folder, local_files_only=True, num_hidden_layers=layers)} if layers else {}  # fmt: skip
     try:
         return AutoModelForQuestionAnswering.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32, **shortened
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            **shortened,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(

@@ -196,10 +196,10 @@ def _told(persona: Persona, draft: Draft, aspect: str, subject: Subject, kin: st
 
 
 def write_post(persona: Persona, number: str, when: datetime) -> Written:
-    """One post with two to four facts, small talk and perhaps personal data, and questions on it."""
+    """One post with one to four facts, small talk and perhaps personal data, and questions on it."""
     random, draft = persona.random, Draft()
     _prefix(persona, draft)
-    aspects = random.choice(len(ASPECTS), size=int(random.integers(1, 4)), replace=False)
+    aspects = random.choice(len(ASPECTS), size=int(random.integers(1, 3)), replace=False)
     facts: list[tuple[str, Subject]] = []
     for a in aspects:
         first = SUBJECTS[int(random.choice(3, p=[0.55, 0.2, 0.25]))]
@@ -208,9 +208,9 @@ def write_post(persona: Persona, number: str, when: datetime) -> Written:
             facts.append((ASPECTS[a].name, SUBJECTS[(SUBJECTS.index(first) + int(random.integers(1, 3))) % 3]))
     kin = _pick(random, p.SLOTS["kin"])
     parts: list[tuple[str, Subject] | str] = [*facts]
-    parts += [_pick(random, p.SMALL_TALK) for _ in range(int(random.integers(0, 3)))]
+    parts += [_pick(random, p.SMALL_TALK) for _ in range(int(random.random() < 0.6))]
     if random.random() < persona.personal_share:
-        parts += [_pick(random, p.PERSONAL) for _ in range(int(random.integers(1, 3)))]
+        parts += [_pick(random, p.PERSONAL) for _ in range(1 + int(random.random() < 0.2))]
     for i in random.permutation(len(parts)):
         part = parts[i]
         if isinstance(part, str):
