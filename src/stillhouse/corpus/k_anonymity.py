@@ -41,7 +41,8 @@ def k_anonymous(
 ) -> tuple[list[dict[str, str]], int]:
     """The rows with the columns of `ladders` generalised until every combination has k rows; and how many rows were hidden.
 
-    The column with the most different values climbs its ladder first. When fewer than k rows are still in rare
+    The column climbs its ladder whose step leaves the fewest rows in rare combinations; of equals the one with the most
+    different values. When fewer than k rows are still in rare
     combinations these are hidden whole; and should the hidden ones be fewer than k, further rows join them.
 
     Args:
@@ -51,19 +52,20 @@ def k_anonymous(
     """
     level = dict.fromkeys(ladders, -1)
 
-    def shown() -> list[tuple[str, ...]]:
-        return [
-            tuple(row[c] if level[c] < 0 else ladders[c][level[c]](row[c]) for c in ladders)
-            for row in rows
-        ]  # fmt: skip
+    names = list(ladders)
+
+    def shown(further: str = "") -> list[tuple[str, ...]]:
+        """The columns at their levels, one of them a step further."""
+        at = {c: level[c] + (c == further) for c in names}
+        return [tuple(row[c] if at[c] < 0 else ladders[c][at[c]](row[c]) for c in names) for row in rows]
 
     made = shown()
     while _rare(made, k) >= k:
         open_columns = [c for c in ladders if level[c] + 1 < len(ladders[c])]
         if not open_columns:
             break
-        most = max(open_columns, key=lambda c: len({row[list(ladders).index(c)] for row in made}))
-        level[most] += 1
+        chosen = min(open_columns, key=lambda c: (_rare(shown(c), k), -len({row[names.index(c)] for row in made})))
+        level[chosen] += 1
         made = shown()
     made, count = _suppress(made, k)
     return [{**row, **dict(zip(ladders, new, strict=True))} for row, new in zip(rows, made, strict=True)], count

@@ -28,11 +28,11 @@ from stillhouse.corpus.deidentify import (
     Finder,
     Found,
     Lexicon,
-    PresidioFinder,
     scrub,
     user_hash,
 )
 from stillhouse.corpus.k_anonymity import Level, band, hidden, k_anonymous, prefix
+from stillhouse.corpus.presidio import PresidioFinder
 from stillhouse.corpus.readers import Losses, Post, read_posts
 from stillhouse.corpus.selection import Activity, CappedPosts, Funnel, Rule, gini, regular_users
 from stillhouse.corpus.spans import Span

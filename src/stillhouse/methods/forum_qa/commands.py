@@ -13,6 +13,7 @@ import tyro
 from stillhouse.core.errors import UserError, require
 from stillhouse.core.files import write_json
 from stillhouse.corpus.selection import Rule
+from stillhouse.corpus.spans import occurrences
 from stillhouse.corpus.squad import Question, read_squad, split_questions, write_squad
 from stillhouse.methods.forum_qa import sheet as sheets
 from stillhouse.methods.forum_qa.ask import HELP, SAFETY, Reply, highlighted, open_run, replies
@@ -146,7 +147,7 @@ def _cell(question: Question) -> str:
     if not question.answers:
         return sheets.NOTHING
     words = question.golds[0]
-    places = [span.start for span in sheets.occurrences(question.context, words)]
+    places = [span.start for span in occurrences(question.context, words)]
     start = question.answers[0].start
     return words if len(places) == 1 or start not in places else f"[{places.index(start) + 1}] {words}"
 

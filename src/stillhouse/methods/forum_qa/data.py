@@ -144,8 +144,8 @@ def _from_forum(config: Config, run: Run) -> Opened:
     """The whole way: an export, the builder as a user would start it, gold answers in place of annotators."""
     folder = dataset_folder(run)
     story = run.kept("dataset", lambda: _build_forum(config, run))
-    parts = [read_squad(folder / f"{part}.json") for part in PARTS]
-    return Opened(QuestionSet("the made-up forum", *parts, config.split), story)
+    train, select, report = (read_squad(folder / f"{part}.json") for part in PARTS)
+    return Opened(QuestionSet("the made-up forum", train, select, report, config.split), story)
 
 
 def _build_forum(config: Config, run: Run) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def _story_tables(story: Mapping[str, Any]) -> list[Table]:
 
 def personal_table(scores: Sequence[Mapping[str, Any]]) -> Table:
     """Recall and precision of the de-identification where the truth is known."""
-    rows = tuple((s["kind"], s["planted"], s["missed"], round(s["recall"], 4), s["removed"], s["wrong"], round(s["precision"], 4)) for s in scores)  # fmt: skip
+    rows: tuple[tuple[str | float, ...], ...] = tuple((s["kind"], s["planted"], s["missed"], round(s["recall"], 4), s["removed"], s["wrong"], round(s["precision"], 4)) for s in scores)  # fmt: skip
     columns = ("kind", "planted", "missed", "recall", "removed", "of these wrong", "precision")
     return Table("Personal data", columns, rows, "In the posts that were kept; a find counts for whatever kind it was taken.")  # fmt: skip
 
@@ -95,7 +95,9 @@ def aspect_table(rows: Sequence[tuple[Arm, Row]]) -> Table:
     """F1 of teacher and student by aspect."""
     chosen = [(arm, row) for arm, row in rows if arm.role in ("teacher", "student")]
     names = sorted({name for _, row in chosen for name in row.aspects})
-    made = tuple((name, *(round(row.aspects.get(name, float("nan")), 3) for _, row in chosen)) for name in names)
+    made: tuple[tuple[str | float, ...], ...] = tuple(
+        (name, *(round(row.aspects.get(name, float("nan")), 3) for _, row in chosen)) for name in names
+    )
     return Table("F1 by aspect", ("aspect", *(arm.name for arm, _ in chosen)), made)
 
 

@@ -216,7 +216,7 @@ def write_post(persona: Persona, number: str, when: datetime) -> Written:
         if isinstance(part, str):
             draft.add(part, lambda name: persona.slot(name, ""))
         else:
-            _told(persona, draft, *part, kin)
+            _told(persona, draft, part[0], part[1], kin)
         draft.text += "\n\n" if random.random() < 0.15 else " "
     _suffix(persona, draft)
     text = draft.text

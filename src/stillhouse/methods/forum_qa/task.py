@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -50,13 +51,15 @@ class Task:
         if config.student:
             return load_reader_model(Path(config.student))
         pad = int(self.vocabulary.tokenizer.pad_token_id)
-        student = new_reader_model(electra_config(self.shape, len(self.vocabulary), config.max_tokens, pad))
+        student: Any = new_reader_model(electra_config(self.shape, len(self.vocabulary), config.max_tokens, pad))
         if config.init != "random":
             inherit(student, teacher, self.vocabulary.teacher_ids, config.init)
             with torch.no_grad():
-                for ours, theirs in zip(student.qa_outputs.parameters(), teacher.qa_outputs.parameters(), strict=True):
+                for ours, theirs in zip(
+                    student.qa_outputs.parameters(), cast(Any, teacher).qa_outputs.parameters(), strict=True
+                ):
                     ours.copy_(theirs)
-        return student
+        return cast(PreTrainedModel, student)
 
     def lesson(self, hard_weight: float) -> Lesson:
         """Gold answers and the teacher's scores, in these shares."""

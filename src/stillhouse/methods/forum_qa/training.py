@@ -16,7 +16,7 @@ from stillhouse.core.cache import cache_root, cached_folder
 from stillhouse.core.files import content_hash, make_folder_atomically, read_json, write_json
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import derive_seed, seed_everything
-from stillhouse.core.training import Fitted, fit
+from stillhouse.core.training import Fitted, Stateful, fit
 from stillhouse.corpus.squad import Question, QuestionSet
 from stillhouse.encoders.batches import Schedule, assemble
 from stillhouse.encoders.models import load_config, to_best_device, weights_hash
@@ -94,7 +94,7 @@ def train_reader(
     def evaluate(update: int, _seconds: float) -> None:
         best.see(update, select_f1(reader, checked, seen), model)
 
-    state = {"model": model, "optimizer": optimizer, "best": best}
+    state: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "best": best}
     fitted = fit(step, state, recipe.updates, run, stage=stage, evaluate=evaluate, evaluate_at=recipe.due(), seed=seed)
     model.load_state_dict(best.weights)
     model.eval()
