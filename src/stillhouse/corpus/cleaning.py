@@ -10,31 +10,32 @@ from collections.abc import Callable, Sequence
 
 from stillhouse.corpus.spans import Replacement, Rewritten, Span, rewrite
 
-Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
+Rule = tuple[str, re.Pattern[str], Callable[[re.Match[str]], str]]
 
 
-def _rule(pattern: str, new: str | Callable[[re.Match[str]], str] = "", flags: int = re.I | re.S) -> Rule:
-    return re.compile(pattern, flags), (new if callable(new) else lambda _: new)
+def _rule(only_with: str, pattern: str, new: str | Callable[[re.Match[str]], str] = "", flags: int = re.I | re.S) -> Rule:  # fmt: skip
+    """A replacement, tried only on texts that have one of these characters (most posts are plain, and exports are long)."""
+    return only_with, re.compile(pattern, flags), (new if callable(new) else lambda _: new)
 
 
 RULES: tuple[Rule, ...] = (
     # quoted posts are other people's words
-    _rule(r"<blockquote\b.*?</blockquote>|<aside\b[^>]*quote.*?</aside>|\[quote[^\]]*\].*?\[/quote[^\]]*\]", " "),
-    _rule(r"^>.*$", "", re.M),
-    _rule(r"<(?:script|style)\b.*?</(?:script|style)>"),
-    _rule(r"<br\s*/?>|</(?:p|div|li|h\d)>", "\n"),
-    _rule(r"</?[a-z][^<>]{0,300}>"),
-    _rule(r"\[img[^\]]*\].*?\[/img[^\]]*\]", " "),
-    _rule(r"\[/?(?:b|i|u|s|url|color|size|font|list|code|email|spoiler|center|\*)(?:[=:][^\]]{0,200})?\]"),
-    _rule(r"&(?:#\d+|#x[0-9a-f]+|[a-z]+);", lambda m: html.unescape(m[0])),
+    _rule("<", r"<blockquote\b.*?</blockquote>|<aside\b[^>]*quote.*?</aside>", " "),
+    _rule("[", r"\[quote[^\]]*\].*?\[/quote[^\]]*\]", " "),
+    _rule(">", r"^>.*$", "", re.M),
+    _rule("<", r"<(?:script|style)\b.*?</(?:script|style)>"),
+    _rule("<", r"<br\s*/?>|</(?:p|div|li|h\d)>", "\n"),
+    _rule("<", r"</?[a-z][^<>]{0,300}>"),
+    _rule("[", r"\[img[^\]]*\].*?\[/img[^\]]*\]", " "),
+    _rule("[", r"\[/?(?:b|i|u|s|url|color|size|font|list|code|email|spoiler|center|\*)(?:[=:][^\]]{0,200})?\]"),
+    _rule("&", r"&(?:#\d+|#x[0-9a-f]+|[a-z]+);", lambda m: html.unescape(m[0])),
     # a signature: behind two dashes or a line of underscores, to the end
-    _rule(r"\n(?:-- ?|_{5,})\n.*\Z"),
-    _rule(r"\nSent from my \w+.*\Z"),
+    _rule("\n", r"\n(?:-- ?|_{5,})\n.*\Z|\nSent from my \w+.*\Z"),
     # invisible characters; the joiner stays, emoji are made with it
-    _rule(r"[\u0000-\u0008\u000b-\u001f\u007f\u00ad\u200b\u200c\u200e\u200f\u202a-\u202e\u2060\ufeff\ufffd]"),
-    _rule(r"[ \t\u00a0\u2000-\u200a\u3000]+", " "),
-    _rule(r" ?\n\s*", "\n"),
-    _rule(r"\A\s+|\s+\Z"),
+    _rule("", r"[\u0000-\u0008\u000b-\u001f\u007f\u00ad\u200b\u200c\u200e\u200f\u202a-\u202e\u2060\ufeff\ufffd]+"),
+    _rule("", r"[ \t\u00a0\u2000-\u200a\u3000]{2,}|[\t\u00a0\u2000-\u200a\u3000]", " "),
+    _rule("\n", r" \n\s*|\n\s+", "\n"),
+    _rule("", r"\A\s+|\s+\Z"),
 )
 _COMPOSABLE = re.compile(r"[^\W\d_][\u0300-\u036f]+")
 BOILERPLATE = re.compile(
@@ -49,10 +50,13 @@ WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 def clean(text: str, spans: Sequence[Span | None] = ()) -> Rewritten:
     """The words of a post without markup, quoted posts, signatures and invisible characters, accents composed."""
     made = Rewritten(text, tuple(spans))
-    for pattern, new in RULES:
+    for only_with, pattern, new in RULES:
+        if only_with not in made.text:
+            continue
         replaced = [Replacement(*m.span(), new(m)) for m in pattern.finditer(made.text)]
-        replaced = [r for r in replaced if made.text[r.start : r.end] != r.text]
         made = rewrite(made.text, replaced, made.spans) if replaced else made
+    if made.text.isascii():
+        return made
     composed = [Replacement(*m.span(), unicodedata.normalize("NFC", m[0])) for m in _COMPOSABLE.finditer(made.text)]
     return rewrite(made.text, composed, made.spans) if composed else made
 

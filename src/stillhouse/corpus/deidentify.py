@@ -180,6 +180,10 @@ ALWAYS_ORDINARY = frozenset(
 )
 
 
+MOST_KNOWN = 300_000
+"""Words that a lexicon remembers; beyond it those of one writer are forgotten."""
+
+
 def user_hash(user: str, salt: bytes) -> str:
     """A pseudonym that cannot be computed without the salt: HMAC-SHA256, twelve hexadecimal digits."""
     return "user-" + hmac.new(salt, user.encode(), hashlib.sha256).hexdigest()[:12]
@@ -209,6 +213,14 @@ class Lexicon:
             known = self.writers.setdefault(lower, set())
             if kind is not self.capital and len(known) < self.users:
                 known.add(number)
+        if len(self.writers) > MOST_KNOWN:
+            self._forget_rare()
+
+    def _forget_rare(self) -> None:
+        """Drop words of a single writer: names, slips of the pen; they are not ordinary, and there is no end of them."""
+        for word in [w for w, known in self.writers.items() if len(known) < 2]:
+            for counts in (self.writers, self.small, self.initial, self.capital):
+                counts.pop(word, None)
 
     def ordinary(self, word: str) -> bool:
         """Whether a word is one that anyone would write."""

@@ -123,6 +123,15 @@ def _second_of_flag(text: str, place: int) -> bool:
     return count % 2 == 1 and "\U0001f1e6" <= text[place] <= "\U0001f1ff"
 
 
+def moved_to(context: str, start: int, answer: str, tolerance: int) -> int:
+    """The place nearest to `start` where the answer is, if one is within `tolerance` characters; else `start`."""
+    for away in range(tolerance + 1):
+        for place in (start - away, start + away):
+            if place >= 0 and context.startswith(answer, place):
+                return place
+    return start
+
+
 def require_aligned(context: str, start: int, answer: str, name: str) -> Span:
     """The answer's span, which must be exactly where it says.
 

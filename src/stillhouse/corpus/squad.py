@@ -12,7 +12,7 @@ import numpy as np
 from stillhouse.core.errors import UserError, require
 from stillhouse.core.files import content_hash, read_json, write_json
 from stillhouse.core.seeding import derive_seed
-from stillhouse.corpus.spans import Span, require_aligned
+from stillhouse.corpus.spans import Span, moved_to, require_aligned, trimmed
 
 SHARES = (0.7, 0.15, 0.15)
 """Of train, select and report."""
@@ -57,8 +57,12 @@ class QuestionSet:
         return content_hash(repr((q.text, q.context, q.answers)) for part in (self.train, self.select) for q in part)
 
 
-def read_squad(path: Path) -> tuple[Question, ...]:
+def read_squad(path: Path, tolerance: int = 0) -> tuple[Question, ...]:
     """All questions of a SQuAD file.
+
+    Args:
+        path: the file.
+        tolerance: an answer that is so many characters from where it says is moved, and loses white space at its ends.
 
     Raises:
         UserError: not SQuAD, a question twice, or an answer that is not where it says; names the question.
@@ -66,7 +70,9 @@ def read_squad(path: Path) -> tuple[Question, ...]:
     found = read_json(path)
     try:
         articles = found["data"]
-        made = [question for number, article in enumerate(articles) for question in _questions(article, number)]
+        made = [
+            question for number, article in enumerate(articles) for question in _questions(article, number, tolerance)
+        ]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is not a SQuAD file (no {error})",
@@ -80,7 +86,7 @@ def read_squad(path: Path) -> tuple[Question, ...]:
     return tuple(made)
 
 
-def _questions(article: dict[str, Any], number: int) -> Iterable[Question]:
+def _questions(article: dict[str, Any], number: int, tolerance: int) -> Iterable[Question]:
     title = str(article.get("title") or f"document {number}")
     for paragraph in article["paragraphs"]:
         context = paragraph["context"]
@@ -88,8 +94,12 @@ def _questions(article: dict[str, Any], number: int) -> Iterable[Question]:
             name = f"question {qa['id']}"
             require(bool(str(qa["question"]).strip()), f"{name} has no words", "ask something")
             answers = [] if qa.get("is_impossible") else qa["answers"]
-            spans = {require_aligned(context, int(a["answer_start"]), a["text"], name): None for a in answers}
-            yield Question(str(qa["id"]), qa["question"], context, tuple(spans), title, qa.get("aspect", ""))
+            starts = [moved_to(context, int(a["answer_start"]), a["text"], tolerance) for a in answers]
+            spans = [require_aligned(context, s, a["text"], name) for s, a in zip(starts, answers, strict=True)]
+            spans = [trimmed(context, span) or span for span in spans] if tolerance else spans
+            yield Question(
+                str(qa["id"]), qa["question"], context, tuple(dict.fromkeys(spans)), title, qa.get("aspect", "")
+            )
 
 
 def write_squad(questions: Sequence[Question], path: Path) -> None:

@@ -47,6 +47,7 @@ PRESETS = {
     "paper": Config(
         users=4000,
         cap=20,
+        reader="minilm",
         teacher_updates=6000,
         teacher_rate=3e-5,
         train_words=True,

@@ -80,6 +80,8 @@ class BuildOptions:
     rule: Rule = field(default_factory=Rule)
     deidentifier: str = "presidio"
     search_words: int = 6
+    most_users: int = 0
+    """Take at most so many regular users, drawn by seed; 0 takes all."""
     seed: int = 0
 
 
@@ -135,7 +137,7 @@ def build(path: Path, options: BuildOptions, known: Callable[[str], Planted] | N
     for reason, count in census.reasons.most_common():
         funnel.add(f"{reason}: left out", census.posts - count, len(census.activity))
         census.posts -= count
-    users = regular_users(census.activity, options.rule, funnel)
+    users = _some(regular_users(census.activity, options.rule, funnel), options, census, funnel)
     kept, before = _select(stream, users, known or (lambda _: Planted()), options, funnel)
     require(
         bool(kept), f"no post of {path} is about symptoms or daily life", "give an export of a forum on such things"
@@ -158,6 +160,15 @@ def build(path: Path, options: BuildOptions, known: Callable[[str], Planted] | N
         {user: (census.activity[user].first, census.activity[user].last) for user in sizes},
         time.monotonic() - started,
     )
+
+
+def _some(users: set[str], options: BuildOptions, census: _Census, funnel: Funnel) -> set[str]:
+    """The users, or as many of them as were asked for."""
+    if not 0 < options.most_users < len(users):
+        return users
+    chosen = set(sorted(users, key=lambda user: derive_seed("users", options.seed, user))[: options.most_users])
+    funnel.add(f"{options.most_users} users drawn", sum(census.activity[u].posts for u in chosen), len(chosen))
+    return chosen
 
 
 @dataclass(frozen=True)

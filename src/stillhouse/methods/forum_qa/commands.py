@@ -71,6 +71,7 @@ def build(
     min_months: int = 2,
     top_share: float = 0.01,
     cap: int = 8,
+    most_users: int = 0,
     k: int = 5,
     search_words: int = 6,
     deidentifier: Literal["presidio", "rules"] = "presidio",
@@ -90,6 +91,7 @@ def build(
         min_months: users active in fewer months are left out.
         top_share: this share of the most active users is left out.
         cap: most passages a user.
+        most_users: take at most so many regular users, drawn by seed; 0 takes all.
         k: users that share every combination of age, start and activity in users.csv.
         search_words: no run of this many words of a passage is in the export.
         deidentifier: presidio adds presidio-analyzer with a local spaCy model to our own rules.
@@ -108,7 +110,7 @@ def build(
     require(search_words >= 3, f"search_words is {search_words}", "give 3 or more")
     columns = {"text": text_column, "user": user_column, "time": time_column, "id": id_column}
     rule = Rule(min_posts, min_months, top_share, cap)
-    built = build(export, BuildOptions(columns, rule, deidentifier, search_words, seed), quiet=False)
+    built = build(export, BuildOptions(columns, rule, deidentifier, search_words, most_users, seed), quiet=False)
     secret = new_salt(salt or export.with_name(export.name + ".salt"))
     from stillhouse.corpus.deidentify import user_hash
 

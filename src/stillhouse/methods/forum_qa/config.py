@@ -41,13 +41,13 @@ class Config:
     """No run of this many words of a released passage is in the source."""
     k: int = 5
     """Users that share every combination of age, start and activity in the released table."""
-    reader: str = "minilm"
+    reader: str = "minilm-3"
     """The teacher: minilm (6 layers, carried by a package), minilm-N (its first N layers), or a BERT, DistilBERT, RoBERTa or ELECTRA type folder; fine-tuned unless it is a reader already."""
     readers: tuple[str, ...] = ()
     """Further readers to fine-tune and compare, named likewise."""
-    teacher_updates: int = 400
+    teacher_updates: int = 800
     """Updates of the fine-tuning of teacher and further readers."""
-    teacher_rate: float = 3e-4
+    teacher_rate: float = 5e-4
     """Learning rate of that."""
     train_words: bool = False
     """Fine-tune the word vectors too; a few hundred updates would move only the words they meet."""
@@ -64,12 +64,12 @@ class Config:
     layers: int = 2
     """Layers of the student."""
     feed_forward: int = 0
-    """Its feed-forward width; 0 takes half of the teacher's."""
+    """Its feed-forward width; 0 takes a quarter of the teacher's."""
     init: Literal["first", "spread", "random"] = "first"
     """Where its first weights come from: the teacher's first layers, layers spread over it, or chance."""
     prune_vocabulary: bool = True
     """Keep only the word pieces that the passages use; other words are cut into smaller pieces."""
-    updates: int = 500
+    updates: int = 600
     """Updates of every student."""
     batch: int = 8
     """Windows an update."""

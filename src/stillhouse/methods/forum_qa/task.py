@@ -97,7 +97,7 @@ def _student_of(config: Config, questions: QuestionSet, teacher: Trained, theirs
 
 def student_shape(config: Config, theirs: Shape) -> Shape:
     """The student's shape: the teacher's width and heads, fewer layers, a narrower feed-forward part."""
-    return Shape(config.layers, theirs.width, theirs.heads, config.feed_forward or theirs.feed_forward // 2, theirs.width)  # fmt: skip
+    return Shape(config.layers, theirs.width, theirs.heads, config.feed_forward or theirs.feed_forward // 4, theirs.width)  # fmt: skip
 
 
 def shapes_before_training(config: Config) -> tuple[Shape, Shape]:
