@@ -164,14 +164,15 @@ def measured_speed(task: Task, student: Reader) -> dict[str, dict[str, float]]:
     for _ in range(3):
         for name, reader in readers.items():
             for batch in BATCHES:
-                taken = _seconds_each(reader.model, windows[name], batch)
+                taken = seconds_each(reader.model, windows[name], batch)
                 key = f"batch {batch}"
                 found[name][key] = min(taken, found[name].get(key, taken))
     return found
 
 
 @torch.no_grad()
-def _seconds_each(model: PreTrainedModel, windows: Windows, batch: int) -> float:
+def seconds_each(model: PreTrainedModel, windows: Windows, batch: int) -> float:
+    """Seconds a window at this batch size, one pass over a few windows."""
     index = np.arange(min(len(windows), TIMED if batch > 1 else TIMED // 4))
     parts = [assemble(windows.items, index[i : i + batch], model.config.pad_token_id) for i in range(0, len(index), batch)]  # fmt: skip
     started = time.perf_counter()

@@ -103,7 +103,7 @@ def build(
         seed: of which posts are taken.
     """
     from stillhouse.methods.forum_qa.building import BuildOptions, build, leaks, write_user_table
-    from stillhouse.methods.forum_qa.data import _plain, new_salt
+    from stillhouse.methods.forum_qa.data import new_salt, plain_story
     from stillhouse.methods.forum_qa.report import write_card
 
     require(not out.exists() or not any(out.iterdir()), f"{out} is not an empty folder", "choose another with --out")
@@ -118,7 +118,7 @@ def build(
     sheets.write_sheet(sheets.proposed(passages, seed), out / "sheet.csv")
     suppressed = write_user_table(built, secret, k, out / "users.csv")
     found = len(leaks([text for _, text in passages], export, search_words, columns))
-    story = {**_plain(built), "suppressed": suppressed, "found_released": found}
+    story = {**plain_story(built), "suppressed": suppressed, "found_released": found}
     write_json(out / "funnel.json", story)
     write_card(story, search_words, k, out)
     for step, posts, users in built.funnel:

@@ -145,12 +145,12 @@ def private_folder(run: Run) -> Path:
 def _from_forum(config: Config, run: Run) -> Opened:
     """The whole way: an export, the builder as a user would start it, gold answers in place of annotators."""
     folder = dataset_folder(run)
-    story = run.kept("dataset", lambda: _build_forum(config, run))
+    story = run.kept("dataset", lambda: build_forum(config, run))
     train, select, report = (read_squad(folder / f"{part}.json") for part in PARTS)
     return Opened(QuestionSet("the made-up forum", train, select, report, config.split), story)
 
 
-def _build_forum(config: Config, run: Run) -> dict[str, Any]:
+def build_forum(config: Config, run: Run) -> dict[str, Any]:
     forum = make_forum(config.users, config.forum_seed)
     export = private_folder(run) / "export.jsonl"
     write_export(forum, export)
@@ -173,7 +173,7 @@ def _build_forum(config: Config, run: Run) -> dict[str, Any]:
     found_released = len(leaks(list(dict.fromkeys(released)), export, config.search_words))
     scores = judge((p.planted, p.found) for p in built.passages)
     return {
-        **_plain(built),
+        **plain_story(built),
         "questions": {part: len(getattr(split, part)) for part in PARTS},
         "unanswerable": sum(q.impossible for q in questions),
         "answers_lost": lost,
@@ -183,7 +183,7 @@ def _build_forum(config: Config, run: Run) -> dict[str, Any]:
     }
 
 
-def _plain(built: Built) -> dict[str, Any]:
+def plain_story(built: Built) -> dict[str, Any]:
     """What a report needs of a build, as JSON values."""
     names = ("gini_before", "gini_after", "largest_before", "largest_after", "found_scrubbed", "left_out_words", "losses", "seconds")  # fmt: skip
     return {"funnel": [list(row) for row in built.funnel], "passages": len(built.passages), **{n: getattr(built, n) for n in names}}  # fmt: skip
