@@ -14,7 +14,7 @@ from stillhouse.cli import dispatch
 from stillhouse.core.errors import UserError
 from stillhouse.corpus.spans import Span
 from stillhouse.corpus.squad import Question, read_squad, write_squad
-from stillhouse.encoders.tokens import train_wordpiece
+from stillhouse.encoders.tokens import load_tokenizer, train_wordpiece
 from stillhouse.methods.forum_qa import sheet as sheets
 from stillhouse.methods.forum_qa.ask import HELP, Reply, Search, highlighted, replies
 from stillhouse.methods.forum_qa.aspects import BY_NAME, aspects_of, is_crisis
@@ -31,8 +31,19 @@ from stillhouse.methods.forum_qa.metrics import (
     normalise,
     score,
 )
-from stillhouse.methods.forum_qa.reader import Reader, Reading, candidates, load_reader, save_reader, tuned
+from stillhouse.methods.forum_qa.reader import (
+    Reader,
+    Reading,
+    candidates,
+    load_reader,
+    load_reader_model,
+    require_positions,
+    save_reader,
+    tuned,
+    window_scores,
+)
 from stillhouse.methods.forum_qa.synthetic import inflected, make_forum, write_export
+from stillhouse.methods.forum_qa.training import Lesson, batch_losses
 from stillhouse.methods.forum_qa.windows import make_windows, training_windows
 
 
@@ -181,6 +192,72 @@ def test_a_reader_comes_back_from_its_folder(tokenizer, tmp_path):
         load_reader(tmp_path / "model")
 
 
+def other_family(family, folder):
+    """A tiny reader of another family with its own kind of tokenizer, as a folder."""
+    from tokenizers import ByteLevelBPETokenizer, processors
+    from transformers import (
+        DistilBertConfig,
+        DistilBertForQuestionAnswering,
+        PreTrainedTokenizerFast,
+        RobertaConfig,
+        RobertaForQuestionAnswering,
+    )
+
+    torch.manual_seed(0)
+    if family == "distilbert":
+        made = train_wordpiece([TEXT] * 3, 200, 64)
+        config = DistilBertConfig(vocab_size=len(made), dim=24, n_layers=2, n_heads=2, hidden_dim=32, max_position_embeddings=64, pad_token_id=int(made.pad_token_id))  # fmt: skip
+        DistilBertForQuestionAnswering(config).save_pretrained(folder)
+    else:
+        bpe = ByteLevelBPETokenizer()
+        bpe.train_from_iterator(
+            [TEXT] * 3, 300, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"], show_progress=False
+        )
+        inner = bpe._tokenizer
+        inner.post_processor = processors.RobertaProcessing(
+            ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False
+        )
+        made = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", cls_token="<s>", eos_token="</s>", sep_token="</s>", pad_token="<pad>", unk_token="<unk>", mask_token="<mask>")  # fmt: skip
+        config = RobertaConfig(vocab_size=len(made), hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=130, type_vocab_size=1, pad_token_id=1)  # fmt: skip
+        RobertaForQuestionAnswering(config).save_pretrained(folder)
+    made.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("family", ["distilbert", "roberta"])
+def test_readers_of_other_families(family, tmp_path):
+    other_family(family, tmp_path / "model")
+    reader = Reader(load_reader_model(tmp_path / "model").eval(), load_tokenizer(tmp_path / "model"), Reading(60, 8))
+    questions = [some_question(), some_question("café lights"), some_question("")]
+    windows = reader.windows(questions)
+    holding = np.flatnonzero(windows.starts)
+    assert {answer_in(windows, w, TEXT) for w in holding} == {"awake until four", "café lights"}
+    loss = sum(loss for _, loss in batch_losses(reader.model, Lesson(windows), np.arange(len(windows))).values())
+    assert loss.item() == pytest.approx(math.log(40), abs=1.2), "a network that knows nothing"
+    said = reader.ask(questions[0].text, [TEXT])[0]
+    assert all(TEXT[a.span.start : a.span.end].strip() for a in said if a.span)
+    require_positions(tmp_path / "model", 64)
+    with pytest.raises(UserError, match="max_tokens is 200"):
+        require_positions(tmp_path / "model", 200)
+
+
+def test_a_student_learns_what_its_teacher_says(tokenizer):
+    teacher, student = some_reader(tokenizer, 0), some_reader(tokenizer, 1)
+    windows = teacher.windows([some_question(), some_question("")])
+    told = window_scores(teacher.model, windows)
+    lesson = Lesson(windows, told, 0.0, 1.0)
+    optimizer = torch.optim.Adam(student.model.parameters(), 1e-2)
+    seen = []
+    for _ in range(60):
+        losses = batch_losses(student.model, lesson, np.arange(2))
+        assert set(losses) == {"distillation"}
+        (weight, loss), *_ = losses.values()
+        optimizer.zero_grad()
+        (weight * loss).backward()
+        optimizer.step()
+        seen.append(float(loss.detach()))
+    assert seen[-1] < 0.2 * seen[0], "the divergence from the teacher goes down"
+
+
 def test_a_tuned_reader_says_nothing_where_that_pays(tokenizer):
     reader = some_reader(tokenizer)
     questions = [some_question("", name=str(i)) for i in range(4)]
@@ -277,7 +354,7 @@ def test_the_released_table_of_users_is_k_anonymous(built):
 def test_words_of_someone_in_danger_are_met_with_help(tmp_path, capsys):
     dangerous = (
         "I want to die", "should i kill myself", "thinking about suicide", "i dont want to be alive anymore", "how much for an overdose", "I can't go on",
-        "the voices tell me to jump", "no reason to live", "k1ll myself", "my brother wants to hurt himself" if False else "i keep cutting myself", "end it all",
+        "the voices tell me to jump", "no reason to live", "k1ll myself", "i keep cutting myself", "end it all",
         "I am going to hurt someone", "SU1CIDE",
     )  # fmt: skip
     assert [q for q in dangerous if not is_crisis(q)] == []

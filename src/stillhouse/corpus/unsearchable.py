@@ -92,7 +92,7 @@ _PAIRS: Mapping[tuple[str, str], str] = {
     ("i", "would"): "I'd", ("does", "not"): "doesn't", ("is", "not"): "isn't", ("going", "to"): "gonna",
     ("because", "of"): "due to", ("these", "days"): "nowadays", ("the", "moment"): "present", ("most", "days"): "usually", ("as", "if"): "as though",
 }  # fmt: skip
-LIGHT = frozenset(["a", "an", "the", "and", "but", "so", "of", "to", "in", "on", "at", "for", "with", "that", "this", "it", "is", "was", "i", "my", "me", "just", "have", "had", "been", "be", "as", "or", "if"])  # fmt: skip
+LIGHT = frozenset(["a", "an", "the", "and", "but", "so", "of", "to", "in", "on", "at", "for", "with", "that", "this", "it", "is", "was", "i", "my", "just", "have", "had", "been", "be", "as", "or", "if"])  # fmt: skip
 
 
 def tokens(text: str) -> list[tuple[str, int, int]]:

@@ -18,8 +18,8 @@ from stillhouse.corpus.squad import Question
 from stillhouse.encoders.batches import assemble
 from stillhouse.encoders.models import parameters
 from stillhouse.methods.forum_qa.baselines import SlidingWindow, first_sentence
-from stillhouse.methods.forum_qa.metrics import Scores, best_threshold, expected_calibration_error, mark, score
-from stillhouse.methods.forum_qa.reader import Candidate, Reader, forward, margin, save_reader, softmax
+from stillhouse.methods.forum_qa.metrics import best_threshold, expected_calibration_error, mark, score
+from stillhouse.methods.forum_qa.reader import Candidate, Reader, forward, save_reader
 from stillhouse.methods.forum_qa.task import Task
 from stillhouse.methods.forum_qa.training import Trained, distilled, fine_tuned
 from stillhouse.methods.forum_qa.windows import Windows
@@ -68,11 +68,6 @@ def calibration(reader: Reader, questions: Sequence[Question], found: Sequence[S
     answers = [reader.answers(row)[0] for row in found]
     right = [mark("" if a.span is None else a.span.of(q.context), q.golds).exact > 0 for a, q in zip(answers, questions, strict=True)]  # fmt: skip
     return expected_calibration_error(np.array([a.confidence for a in answers]), np.array(right))
-
-
-def top_confidence(found: Sequence[Candidate], temperature: float) -> float:
-    """Share of the likeliest candidate."""
-    return float(softmax(np.array([c.score for c in found]) / temperature).max())
 
 
 def reader_arms(task: Task, run: Run) -> tuple[Trained, list[tuple[Arm, Row]]]:
@@ -179,6 +174,3 @@ def seconds_each(model: PreTrainedModel, windows: Windows, batch: int) -> float:
     for part in parts:
         forward(model, part)[0].cpu()  # waits for the device
     return (time.perf_counter() - started) / len(index)
-
-
-__all__ = ["Row", "Scores", "calibration", "judged", "margin", "plain_arms", "reader_arms"]

@@ -17,6 +17,7 @@ from stillhouse.corpus.spans import occurrences
 from stillhouse.corpus.squad import Question, read_squad, split_questions, write_squad
 from stillhouse.methods.forum_qa import sheet as sheets
 from stillhouse.methods.forum_qa.ask import HELP, SAFETY, Reply, highlighted, open_run, replies
+from stillhouse.methods.forum_qa.aspects import is_crisis
 
 
 def ask(
@@ -33,8 +34,6 @@ def ask(
         top: passages to show.
         json: machine-readable.
     """
-    from stillhouse.methods.forum_qa.aspects import is_crisis
-
     require(bool(question.strip()), "the question is empty", "ask something")
     if is_crisis(question):
         print(json_module.dumps({"help": HELP, "answers": []}) if json else HELP)
@@ -102,6 +101,7 @@ def build(
         salt: file with the secret of the pseudonyms; made beside the export, as <export>.salt, where none is named.
         seed: of which posts are taken.
     """
+    from stillhouse.corpus.deidentify import user_hash
     from stillhouse.methods.forum_qa.building import BuildOptions, build, leaks, write_user_table
     from stillhouse.methods.forum_qa.data import new_salt, plain_story
     from stillhouse.methods.forum_qa.report import write_card
@@ -112,8 +112,6 @@ def build(
     rule = Rule(min_posts, min_months, top_share, cap)
     built = build(export, BuildOptions(columns, rule, deidentifier, search_words, most_users, seed), quiet=False)
     secret = new_salt(salt or export.with_name(export.name + ".salt"))
-    from stillhouse.corpus.deidentify import user_hash
-
     passages = [(user_hash(p.user, secret), p.text) for p in built.passages]
     sheets.write_sheet(sheets.proposed(passages, seed), out / "sheet.csv")
     suppressed = write_user_table(built, secret, k, out / "users.csv")

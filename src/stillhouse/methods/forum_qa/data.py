@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stillhouse.core.data import PublicFile, find_public_file
-from stillhouse.core.errors import UserError, require
+from stillhouse.core.errors import require
 from stillhouse.core.files import content_hash, write_atomically
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import derive_seed
@@ -220,15 +220,3 @@ def write_parts(split: QuestionSet, salt: bytes, folder: Path) -> None:
     for part in PARTS:
         hidden = [replace(q, group=user_hash(q.group, salt)) for q in getattr(split, part)]
         write_squad(hidden, folder / f"{part}.json")
-
-
-def public_or_path(data: str) -> Path:
-    """Where a named public set or a file is, for commands that read SQuAD.
-
-    Raises:
-        UserError: it is not there.
-    """
-    path = find_public_file(PUBLIC[data]) if data in PUBLIC else Path(data)
-    if not path.is_file():
-        raise UserError(f"no file {path}", "give a SQuAD .json file, covidqa or xquad")
-    return path

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stillhouse.core.files import write_atomically
 from stillhouse.core.result import Arm, Metric, Table
 from stillhouse.corpus.squad import QuestionSet
 from stillhouse.methods.forum_qa.arms import Row
@@ -147,6 +148,4 @@ def dataset_card(story: Mapping[str, Any], search_words: int, k: int) -> str:
 
 def write_card(story: Mapping[str, Any], search_words: int, k: int, folder: Path) -> None:
     """Put the card beside the data set."""
-    from stillhouse.core.files import write_atomically
-
     write_atomically(folder / "README.md", dataset_card(story, search_words, k))

@@ -8,6 +8,7 @@ names the second.
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ import numpy as np
 from stillhouse.core.errors import UserError, require
 from stillhouse.core.files import content_hash, write_atomically
 from stillhouse.core.seeding import derive_seed
+from stillhouse.corpus.cleaning import WORD
 from stillhouse.corpus.spans import Span, occurrences, require_aligned
 from stillhouse.corpus.squad import Question
 from stillhouse.methods.forum_qa.aspects import ASPECTS, SUBJECTS, aspects_of
-from stillhouse.methods.forum_qa.baselines import _WORD
 from stillhouse.methods.forum_qa.metrics import mark
 
 COLUMNS = ("id", "user", "aspect", "question", "passage", "answer")
@@ -78,8 +79,6 @@ def proposed(passages: Sequence[tuple[str, str]], seed: int, most: int = 4) -> l
 
 def write_sheet(rows: Sequence[Row], path: Path) -> None:
     """Write the sheet as CSV (UTF-8 with a byte-order mark, so that spreadsheets keep the emoji)."""
-    import io
-
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -177,7 +176,7 @@ def _pairs(first: Sequence[Row], second: Sequence[Row]) -> list[tuple[Row, Row]]
 
 def _inside(text: str, span: Span) -> list[int]:
     """For every word, whether the answer has it."""
-    return [int(span.overlaps(Span(*m.span()))) for m in _WORD.finditer(text)]
+    return [int(span.overlaps(Span(*m.span()))) for m in WORD.finditer(text)]
 
 
 def adjudicated(sheets: Sequence[Sequence[Row]]) -> tuple[list[Question], list[str]]:
