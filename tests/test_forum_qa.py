@@ -358,7 +358,7 @@ def test_words_of_someone_in_danger_are_met_with_help(tmp_path, capsys):
         "I am going to hurt someone", "SU1CIDE",
     )  # fmt: skip
     assert [q for q in dangerous if not is_crisis(q)] == []
-    harmless = ("how does it affect sleep?", "what helps with the voices?", "when did it start", "does it die down?", "what kills the mood", "How does it end?")  # fmt: skip
+    harmless = ("how does it affect sleep?", "what helps with the voices?", "when did it start", "does it die down?", "can the tablets hurt my stomach?", "what kills the mood", "How does it end?")  # fmt: skip
     assert [q for q in harmless if is_crisis(q)] == []
     dispatch(["ask", "I want to die", "--run", str(tmp_path)])
     assert capsys.readouterr().out.strip() == HELP.strip(), "help, at once, and no span"

@@ -46,7 +46,7 @@ _DOMAIN = r"(?:com|org|net|uk|edu|gov|info|io|me|de|eu|ca|au|us|co)"
 FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern, re.I))
     for kind, pattern in (
-        ("EMAIL", r"[\w.+-]+ ?(?:@|\(at\)|\[at\]) ?[\w-]+(?: ?(?:\.|\(dot\)|\[dot\]) ?[\w-]+)+"),
+        ("EMAIL", r"[\w.+'’-]+ ?(?:@|\(at\)|\[at\]) ?[\w-]+(?: ?(?:\.|\(dot\)|\[dot\]) ?[\w-]+)+"),
         ("URL", r"(?:https?://|www\.)[^\s<>\")\]]*[^\s<>\")\].,;:!?]"),
         ("URL", rf"\b[a-z0-9][\w-]*(?:\.[\w-]+)*\.{_DOMAIN}(?:/[^\s<>\")\]]*[^\s<>\")\].,;:!?])?(?![\w@])"),
         ("HANDLE", r"(?<![\w@])@\w[\w.-]*\w"),
@@ -84,8 +84,9 @@ _PLACE_CUES = re.compile(
     r"(?:in|near|to|at|from|outside|around|of) |back from |drive to |drove to |train to |bus to |trip to |(?:here|over|down|up|out) in )"
     rf"(?=(\w[\w'’-]*{_LAST}))"
 )
+_MOVED = re.compile(r"\b(?i:moved from \S+(?: \w+)? to )(?=(\w[\w'’-]*" + _LAST + r"))")
 _HOME_CUES = re.compile(
-    rf"\b(?i:(?:live|lives|lived|living|born|based|grew up) (?:in|near|outside) |(?:come|comes|came|i'm|am|moved|move|moving) (?:here |back )?(?:from|to) |moved from \S+(?: [A-Z]\w+)? to )(?=(\w[\w'’-]*{_LAST}))"
+    rf"\b(?i:(?:live|lives|lived|living|born|based|grew up) (?:in|near|outside) |(?:come|comes|came|i'm|am|moved|move|moving) (?:here |back )?(?:from|to) )(?=(\w[\w'’-]*{_LAST}))"
 )
 """After these a word is a place even where it is a word as well (Reading, Bath)."""
 _NO_PLACE = frozenset(
@@ -203,6 +204,8 @@ class Lexicon:
 
     def add(self, text: str, user: str) -> None:
         """Take in a post; words at the beginning of a sentence say nothing about their first letter."""
+        if text == text.lower():
+            return  # whoever writes no capitals says nothing about which words have them
         number = hash(user)
         for match in WORD.finditer(text):
             word, before = match[0], text[max(0, match.start() - 2) : match.start()]
@@ -230,6 +233,10 @@ class Lexicon:
         enough = len(self.writers.get(lower, ())) >= self.users
         return enough and self.small[lower] + self.initial[lower] / 2 > self.capital[lower]
 
+    def maybe_name(self, word: str) -> bool:
+        """Whether a word, ordinary or not, has been someone's name: it had a capital within a sentence."""
+        return self.capital[word.lower()] >= 2 and word.lower() not in ALWAYS_ORDINARY
+
     def verb(self, word: str) -> bool:
         """Whether a word in small letters is a form of an ordinary one ("buys", "stopped")."""
         stems = {word.removesuffix(ending) for ending in ("s", "es", "ed", "d", "ing") if word.endswith(ending)}
@@ -247,14 +254,14 @@ class CueFinder:
 
     def __init__(self, lexicon: Lexicon, users: Iterable[str] = ()) -> None:
         self.lexicon = lexicon
-        self.users = {u.lower() for u in users if len(u) >= 3 and not lexicon.ordinary(u) and not u.isdigit()}
+        # mails have "First Last <address>" for a user
+        parts = {part.lower() for user in users for part in re.split(r"[\s<>\"]+", user)}
+        self.users = {p for p in parts if len(p) >= 3 and not lexicon.ordinary(p) and not p.isdigit()}
 
     def __call__(self, text: str) -> list[Found]:
         found = [*self._cued(text, _NAME_CUES, "NAME"), *self._cued(text, _PLACE_CUES, "PLACE"), *self._homes(text)]
         for pattern in (_SIGNED, _SPEAKS):
-            found += [
-                Found(*m.span(1), "NAME") for m in pattern.finditer(text) if not self.lexicon.ordinary(m[1].split()[0])
-            ]
+            found += [Found(*m.span(1), "NAME") for m in pattern.finditer(text) if self._called(m[1].split()[0])]
         found += self._capitalised(text)
         return found + [
             Found(*m.span(), "HANDLE") for m in re.finditer(r"\w[\w.-]*\w", text) if m[0].lower() in self.users
@@ -267,28 +274,40 @@ class CueFinder:
             if odd:
                 yield Found(match.start() + odd[0].start(), match.start() + odd[-1].end(), "NAME")
 
-    def _plain(self, word: str) -> bool:
-        """Whether a word after a cue is no name: ordinary and in small letters, or a verb."""
-        return word[0].islower() and (self.lexicon.ordinary(word) or self.lexicon.verb(word))
+    def _called(self, word: str) -> bool:
+        """Whether a word where only names and pronouns stand (a signature, "... says") is a name."""
+        return not self.lexicon.ordinary(word) or self.lexicon.maybe_name(word)
+
+    def _plain(self, word: str, capitals: bool) -> bool:
+        """Whether a word after a cue is no name: ordinary and in small letters, or a verb.
+
+        In a text without capitals a word that is a name elsewhere is taken for one: "my wife hope settles".
+        """
+        if not word[0].islower() or (not capitals and self.lexicon.maybe_name(word)):
+            return False
+        return self.lexicon.ordinary(word) or self.lexicon.verb(word)
 
     def _homes(self, text: str) -> Iterator[Found]:
-        for match in _HOME_CUES.finditer(text):
+        capitals = text != text.lower()
+        for match in (*_HOME_CUES.finditer(text), *_MOVED.finditer(text)):
             first = match[1].split()[0]
             if first.lower() not in _NO_PLACE and not first[0].isdigit():
-                yield self._with_next(text, match.start(1), match[1], "PLACE")
+                yield self._with_next(text, match.start(1), match[1], "PLACE", capitals)
 
     def _cued(self, text: str, cues: re.Pattern[str], kind: str) -> Iterator[Found]:
+        capitals = text != text.lower()
         for match in cues.finditer(text):
-            found = self._with_next(text, match.start(1), match[1], kind)
+            found = self._with_next(text, match.start(1), match[1], kind, capitals)
             said = text[found.start : found.end].split()
-            if match[1].lower() not in ALWAYS_ORDINARY and not all(self._plain(w) or w[0].isdigit() for w in said):
+            known = match[1].lower() in ALWAYS_ORDINARY
+            if not known and not all(self._plain(w, capitals) or w[0].isdigit() for w in said):
                 yield found
 
-    def _with_next(self, text: str, start: int, name: str, kind: str) -> Found:
+    def _with_next(self, text: str, start: int, name: str, kind: str, capitals: bool) -> Found:
         """A name with a second word in small letters where that is no ordinary one ("new brunswick")."""
         end = start + len(re.sub(r"['’]s\Z", "", name))
-        after = re.match(r" ([^\W\d_]{3,})(?!['’\w])", text[end:])
-        if name.islower() and name not in _FUNCTION and after and after[1].islower() and not self._plain(after[1]):
+        after = re.match(r" ([^\W\d_]{3,}|o['’][^\W\d_]{3,})(?!['’\w])", text[end:])
+        if name.islower() and name not in _FUNCTION and after and after[1].islower() and not self._plain(after[1], capitals):  # fmt: skip
             end += after.end()
         return Found(start, end, kind)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def reader_arms(task: Task, run: Run) -> tuple[Trained, list[tuple[Arm, Row]]]:
     released = list(dict.fromkeys(q.context for part in (task.questions.train, task.questions.select, task.questions.report) for q in part))  # fmt: skip
     save_reader(made.reader, released, run.model_folder)
     speed = run.kept("speed", lambda: measured_speed(task, made.reader))
-    arms = [_arm(f"teacher ({config.reader})", "teacher", task.teacher, task, speed.get("teacher"), run)]
+    arms = [_arm(f"teacher ({_label(config.reader)})", "teacher", task.teacher, task, speed.get("teacher"), run)]
     arms.append(_arm("student", "student", made, task, speed.get("student"), run))
     if config.compare == "all" and config.hard_weight < 1:
         run.log("arm: student without distillation")
@@ -90,8 +91,13 @@ def reader_arms(task: Task, run: Run) -> tuple[Trained, list[tuple[Arm, Row]]]:
     for name in config.readers:
         run.log(f"arm: {name}")
         other = fine_tuned(config, name, task.questions, run, f"reader {name.replace('/', '_')}")
-        arms.append(_arm(f"reader {name}", "peer", other, task, None, run))
+        arms.append(_arm(f"reader {_label(name)}", "peer", other, task, None, run))
     return made, arms
+
+
+def _label(name: str) -> str:
+    """A reader's name in a table: that of its folder."""
+    return name if name.startswith("minilm") else Path(name).name
 
 
 def _arm(name: str, role: Role, made: Trained, task: Task, speed: Mapping[str, float] | None, run: Run) -> tuple[Arm, Row]:  # fmt: skip
