@@ -127,6 +127,17 @@ ROWS: dict[str, dict[str, object]] = {
         "batch": 8,
         "threshold": 0.2,
     },
+    "forum_qa": {
+        "users": 40,
+        "deidentifier": "rules",
+        "questions": 40,
+        "reader": "minilm-1",
+        "teacher_updates": 4,
+        "layers": 1,
+        "feed_forward": 32,
+        "updates": 4,
+        "batch": 4,
+    },
     "mirage": {"graphs": 120, "max_bytes": 500, "updates": 20, "width": 8},
     "disback": {
         **TINY_IMAGES,
