@@ -101,6 +101,7 @@ CATALOG: dict[str, Entry] = {
         "code search encoder with five exits",
         "a folder of source code",
         "one encoder, five sizes, an index",
+        "stillhouse.methods.modular_encoder",
     ),
     "diswot": Entry(
         "DisWOT",
@@ -162,7 +163,7 @@ CATALOG: dict[str, Entry] = {
 }
 
 
-COMMAND_HOMES: dict[str, str] = {"sources": "similar_tasks"}
+COMMAND_HOMES: dict[str, str] = {"sources": "similar_tasks", "code": "modular_encoder"}
 """Words for a method's own commands beside its name: `stillhouse sources rank`. A word that is itself one of the
 method's commands is that command."""
 
