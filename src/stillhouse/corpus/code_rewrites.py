@@ -58,7 +58,8 @@ def rewritten(function: Function, pool: Sequence[str], seed: int) -> str:
     draw = random.Random(seed)
     if function.language == "python" and (made := rewritten_python(function.code, pool, draw)) is not None:
         return made
-    return renamed(without_comments(function.code, function.language), function.identifiers, pool, draw)
+    names = dict.fromkeys([function.name.split("::")[-1].split(".")[-1], *function.identifiers])
+    return renamed(without_comments(function.code, function.language), [n for n in names if n], pool, draw)
 
 
 def rewritten_python(code: str, pool: Sequence[str], draw: random.Random) -> str | None:
@@ -76,11 +77,12 @@ def rewritten_python(code: str, pool: Sequence[str], draw: random.Random) -> str
     function = cast("ast.FunctionDef | ast.AsyncFunctionDef", _Rewriter(function).visit(function))
     if table:
         function = cast("ast.FunctionDef | ast.AsyncFunctionDef", _Renamer(table).visit(function))
+    function.name = table.get(function.name, function.name)
     return ast.unparse(ast.fix_missing_locations(function))
 
 
 def _new_names(function: ast.FunctionDef | ast.AsyncFunctionDef, pool: Sequence[str], draw: random.Random) -> dict[str, str]:
-    """New names for what the function assigns and nobody else sees: not parameters, not names of inner scopes."""
+    """New names for the function, its parameters and what it assigns: all that may change for callers by position."""
     nodes = list(ast.walk(function))
     inner = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
     scopes = [node for node in nodes if isinstance(node, inner) and node is not function]
@@ -89,12 +91,13 @@ def _new_names(function: ast.FunctionDef | ast.AsyncFunctionDef, pool: Sequence[
     if scopes or called & {"locals", "eval", "exec", "vars", "dir"}:
         return {}
     names = [node for node in nodes if isinstance(node, ast.Name)]
-    arguments = {node.arg for node in nodes if isinstance(node, ast.arg)}
-    hidden |= _bound_without_name_nodes(nodes) | _names_of_signature(function)
-    stored = dict.fromkeys(node.id for node in names if isinstance(node.ctx, ast.Store))
-    mine = [name for name in stored if name not in arguments | hidden]
-    taken = {node.id for node in names} | arguments | RESERVED
-    usable = [name for name in pool if name.isidentifier() and name not in taken and name not in RESERVED]
+    parameters = [node.arg for node in nodes if isinstance(node, ast.arg)]
+    hidden |= _bound_without_name_nodes(nodes) | _names_of_signature(function) | {"self", "cls"}
+    stored = [node.id for node in names if isinstance(node.ctx, ast.Store)]
+    own = [] if function.name.startswith("__") else [function.name]
+    mine = [name for name in dict.fromkeys([*own, *parameters, *stored]) if name not in hidden]
+    taken = {node.id for node in names} | set(parameters) | RESERVED
+    usable = [name for name in pool if name.isidentifier() and name not in taken]
     fresh = draw.sample(usable, min(len(usable), len(mine)))
     return dict(zip(mine, fresh, strict=False))
 
@@ -126,6 +129,9 @@ class _Renamer(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.Name:
         return ast.Name(self.table.get(node.id, node.id), node.ctx)
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        return ast.arg(self.table.get(node.arg, node.arg), node.annotation)
 
 
 class _Rewriter(ast.NodeTransformer):

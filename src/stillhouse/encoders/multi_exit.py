@@ -71,6 +71,30 @@ def new_trunk(shape: TrunkShape, pieces: int, pad_id: int, dropout: float = 0.0)
     return Starcoder2Model(config)
 
 
+SMOOTHING = 1e-3
+"""a of smooth inverse frequency: pieces rarer than this count fully."""
+WORD_DEVIATION = 0.5
+"""Of new word vectors, so that layers with random weights do not drown them."""
+
+
+@torch.no_grad()
+def start_from_frequencies(encoder: MultiExitEncoder, counts: Int[Tensor, " pieces"]) -> None:
+    """Word vectors at random, w_t = a_t r_t + sqrt(1 - a_t^2) c, with a_t^2 = s / (s + p_t) and c one direction that heads do not read.
+
+    A mean over tokens is then a random projection of a bag of words with smooth inverse frequency (Arora et al. 2017), which a small
+    set of pairs is learned from much faster than from StarCoder-2's small vectors. Layer norms take away lengths, so frequent
+    pieces are not shortened but turned towards c.
+    """
+    words = cast(nn.Embedding, encoder.trunk.get_input_embeddings()).weight
+    shares = counts.to(words.dtype) / counts.sum().clamp_min(1)
+    kept = (SMOOTHING / (SMOOTHING + shares)).sqrt()[:, None]
+    words.normal_(0, WORD_DEVIATION)
+    words *= kept
+    words[:, :1] += (1 - kept.square()).sqrt() * WORD_DEVIATION * words.shape[1] ** 0.5
+    for projection in encoder.projections.values():
+        cast(nn.Linear, projection).weight[:, 0] = 0
+
+
 def load_trunk(folder: Path, layers: int = 0) -> PreTrainedModel:
     """The encoder of a transformers folder (BERT type, or StarCoder-2, which loses its causal mask).
 

@@ -86,8 +86,8 @@ def distill(config: Config, run: Run) -> Result:
     code = load_code(config.data, config.functions, config.seed, quiet=run.quiet)
     run.log(f"{len(code.train):,} functions of {len(code.repositories)} repositories to train on, {code.duplicates:,} near-duplicates left out")  # fmt: skip
     tokenizer = open_tokenizer(config, code.train)
-    encoder = open_encoder(config, tokenizer)
     material = make_material(code, tokenizer, config)
+    encoder = open_encoder(config, tokenizer, material.counts)
     select = select_task(code, config)
     bench = Bench(config, material, tuple(report_tasks(code, material.names, config)), select, run)
     run.log(f"{len(material.text_pairs):,} pairs of text and code, {len(material.code_pairs):,} of code and code")
@@ -120,15 +120,7 @@ def distill(config: Config, run: Run) -> Result:
 
 def estimate(config: Config) -> Estimate:
     """From a step on random ids here; reading and judging are guessed from the number of functions."""
-    folder = source_folder(config)
-    if folder is None:
-        shape = TrunkShape(config.layers, config.width, config.heads, config.key_value_heads, config.feed_forward)
-        trunk: Any = new_trunk(shape, config.pieces, 0)
-    else:
-        trunk = load_trunk(folder, config.layers)
-    encoder = MultiExitEncoder(trunk, config.exits, config.dimensions)
-    token = _seconds_a_token(encoder)
-    size = sum(p.numel() for p in encoder.parameters())
+    token, size = _speed_and_size(config)
     pair = config.max_text_tokens // 2 + config.max_code_tokens
     runs = 1 + (config.compare == "all") * (1 + sum(config.exits) / config.layers)
     before, after = config.pretraining_updates, config.updates
@@ -142,16 +134,22 @@ def estimate(config: Config) -> Estimate:
     )
 
 
-def _seconds_a_token(encoder: MultiExitEncoder) -> float:
-    """Forward and backward."""
-    ids = torch.randint(encoder.trunk.config.vocab_size, (8, 64))
+def _speed_and_size(config: Config) -> tuple[float, int]:
+    """Seconds a token, forward and backward, and parameters; of one layer times the layers, for a published stack fills a memory."""
+    folder = source_folder(config)
+    shape = TrunkShape(1, config.width, config.heads, config.key_value_heads, config.feed_forward)
+    trunk: Any = new_trunk(shape, config.pieces, 0) if folder is None else load_trunk(folder, 1)
+    encoder = MultiExitEncoder(trunk, (1,), config.dimensions)
+    ids = torch.randint(trunk.config.vocab_size, (8, 64))
     mask = torch.ones_like(ids, dtype=torch.bool)
     taken = []
     for _ in range(2):
         started = time.monotonic()
-        torch.stack([e.sum() for e in encoder(ids, mask, encoder.exits).values()]).sum().backward()
+        encoder(ids, mask, (1,))[1].sum().backward()
         taken.append((time.monotonic() - started) / ids.numel())
-    return min(taken)
+    layer = sum(p.numel() for name, p in trunk.named_parameters() if "layer" in name and "embed" not in name)
+    size = sum(p.numel() for p in encoder.parameters()) + (config.layers - 1) * layer
+    return min(taken) * config.layers, size
 
 
 def load(folder: Path) -> CodeEncoder:

@@ -91,6 +91,10 @@ def judged(encoder: MultiExitEncoder, at: int, bench: Bench) -> dict[str, float]
     return {**flat(found), "select_mrr": model_metrics(model, bench.select, (at,))[at]["mrr"]}
 
 
+def _fresh(config: Config, bench: Bench) -> MultiExitEncoder:
+    return open_encoder(config, bench.material.tokenizer, bench.material.counts)
+
+
 def control_arms(bench: Bench) -> list[Arm]:
     """BM25, MiniLM as it is, the encoder before training, chance."""
     arms = [
@@ -103,7 +107,7 @@ def control_arms(bench: Bench) -> list[Arm]:
     else:
         arms.append(_minilm_arm(bench))
     for at in dict.fromkeys((bench.config.exits[0], bench.config.exits[-1])):
-        untrained = open_encoder(bench.config, bench.material.tokenizer)
+        untrained = _fresh(bench.config, bench)
         to_best_device(untrained)  # type: ignore[arg-type]
         scores = bench.run.kept(f"untrained {at}", lambda e=untrained, i=at: judged(e, i, bench))  # type: ignore[misc]
         arms.append(Arm(f"before training, exit {at}", "floor", scores, Cost(parameters=untrained.parameters_to(at))))
@@ -137,7 +141,7 @@ def _minilm_arm(bench: Bench) -> Arm:
 def single_arm(bench: Bench, at: int) -> Arm:
     """A model of so many layers and one exit, trained alone with the same updates."""
     config = replace(bench.config, layers=at, exits=(at,), weights="uniform")
-    encoder = open_encoder(config, bench.material.tokenizer)
+    encoder = _fresh(config, bench)
     made = train(encoder, bench.material, config, bench.run, f"single exit {at}, ")
     scores = bench.run.kept(f"single {at}", lambda: judged(made.encoder, at, bench))
     return Arm(f"{at}-layer model alone", "baseline", scores, _cost(made.encoder, at, made, {}), bench.config.seed)
@@ -146,7 +150,7 @@ def single_arm(bench: Bench, at: int) -> Arm:
 def last_only_arms(bench: Bench) -> list[Arm]:
     """Only the deepest exit is trained; the others read its layers as they are."""
     config = replace(bench.config, weights="last-only")
-    made = train(open_encoder(config, bench.material.tokenizer), bench.material, config, bench.run, "last only, ")
+    made = train(_fresh(config, bench), bench.material, config, bench.run, "last only, ")
     arms = []
     for at in made.encoder.exits:
         scores = bench.run.kept(f"last only {at}", lambda i=at: judged(made.encoder, i, bench))  # type: ignore[misc]

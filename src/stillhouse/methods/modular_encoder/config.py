@@ -53,9 +53,9 @@ class Config:
     """Put before a description; {language} is filled in."""
     code_instruction: str = "[CODE]"
     """Put before code; {language} is filled in."""
-    max_text_tokens: int = 32
+    max_text_tokens: int = 24
     """Longer descriptions are cut."""
-    max_code_tokens: int = 64
+    max_code_tokens: int = 48
     """Longer code is cut."""
     window_tokens: int = 96
     """Of the two snippets that pre-training reads together."""
@@ -77,8 +77,8 @@ class Config:
     """AdamW's learning rate in fine-tuning."""
     weight_decay: float = 0.01
     """AdamW's; not on biases and norms."""
-    scale: float = 10.0
-    """Of the similarities at the start; learned, one an exit, at most 100."""
+    scale: float = 20.0
+    """Of the similarities at the start; learned, one an exit, at most 100. Published: 10."""
     code_share: float = 0.25
     """Share of the updates that take code-code pairs; the others take text-code pairs. Published: 0.5."""
     renamed: float = 0.3

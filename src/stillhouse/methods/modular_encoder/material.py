@@ -72,6 +72,12 @@ class Material:
     names: tuple[str, ...]
     """Names that training functions use, from which new names are drawn."""
 
+    @property
+    def counts(self) -> np.ndarray:
+        """[pieces] how often each occurs in the training pairs."""
+        found = [part.ids for part in (self.text_pairs.first, self.text_pairs.second)]
+        return np.bincount(np.concatenate(found), minlength=len(self.tokenizer))
+
 
 def settings_of(config: Config) -> Settings:
     """How texts are given to the encoder."""

@@ -6,13 +6,15 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
 from transformers import PreTrainedTokenizerFast
 
 from stillhouse.core.errors import require
 from stillhouse.core.seeding import seed_everything
 from stillhouse.corpus.code_functions import Function
 from stillhouse.encoders.models import minilm_folder, most_tokens
-from stillhouse.encoders.multi_exit import STACKED, MultiExitEncoder, TrunkShape, load_trunk, new_trunk
+from stillhouse.encoders.multi_exit import STACKED, MultiExitEncoder, TrunkShape, load_trunk, new_trunk, start_from_frequencies
 from stillhouse.encoders.tokens import load_tokenizer, train_code_bpe
 from stillhouse.methods.modular_encoder.config import Config
 
@@ -41,13 +43,18 @@ def open_tokenizer(config: Config, train: Sequence[Function]) -> PreTrainedToken
     return tokenizer
 
 
-def open_encoder(config: Config, tokenizer: PreTrainedTokenizerFast, layers: int = 0, exits: Sequence[int] = ()) -> MultiExitEncoder:  # fmt: skip
-    """The encoder before training; other layers and exits than the config's for an encoder to compare with.
+def open_encoder(config: Config, tokenizer: PreTrainedTokenizerFast, counts: np.ndarray) -> MultiExitEncoder:
+    """The encoder before training.
+
+    Args:
+        config: of the run, or of an encoder to compare with.
+        tokenizer: whose pieces it reads.
+        counts: [pieces] how often each is in the training functions, for the word vectors of an encoder from scratch.
 
     Raises:
         UserError: a folder that cannot be used, exits that do not fit, or fewer positions than tokens.
     """
-    folder, depth = source_folder(config), layers or config.layers
+    folder, depth = source_folder(config), config.layers
     seed_everything("encoder", config.seed)
     if folder is None:
         shape = TrunkShape(depth, config.width, config.heads, config.key_value_heads, config.feed_forward)
@@ -57,4 +64,7 @@ def open_encoder(config: Config, tokenizer: PreTrainedTokenizerFast, layers: int
         if trunk.config.model_type not in STACKED:
             longest, most = max(config.max_code_tokens, config.max_text_tokens, config.window_tokens), most_tokens(trunk.config)  # fmt: skip
             require(longest <= most, f"{longest} tokens are asked for, the model in {folder} reads {most}", f"use {most} tokens or less")  # fmt: skip
-    return MultiExitEncoder(trunk, exits or config.exits, config.dimensions)
+    encoder = MultiExitEncoder(trunk, config.exits, config.dimensions)
+    if folder is None:
+        start_from_frequencies(encoder, torch.from_numpy(counts))
+    return encoder

@@ -53,6 +53,7 @@ class PretrainingHeads(nn.Module):
         nn.init.normal_(self.depth.weight, std=0.02)
         self.transform = nn.Sequential(nn.Linear(width, self.words.weight.shape[1]), nn.GELU(), nn.LayerNorm(self.words.weight.shape[1]))  # fmt: skip
         self.bias = nn.Parameter(torch.zeros(len(self.words.weight)))
+        self.shrink = 1 / float(self.words.weight.detach().norm(dim=1).mean().clamp_min(1.0))
         self.context = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
 
     def placed(self, states: Tensor, at: int) -> Tensor:
@@ -60,8 +61,8 @@ class PretrainingHeads(nn.Module):
         return states + self.depth.weight[self.place[at]]
 
     def token_logits(self, states: Float[Tensor, "chosen width"], at: int) -> Float[Tensor, "chosen pieces"]:
-        """Scores of all pieces by the word vectors."""
-        return self.transform(self.placed(states, at)) @ self.words.weight.T + self.bias
+        """Scores of all pieces by the word vectors, of unit size at the start."""
+        return self.transform(self.placed(states, at)) @ self.words.weight.T * self.shrink + self.bias
 
     def context_logits(self, states: Float[Tensor, "batch tokens width"], at: int) -> Float[Tensor, " batch"]:
         """Same repository or not, read from the first token."""
