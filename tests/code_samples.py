@@ -25,8 +25,8 @@ def write_repositories(root, repositories=3, files=4, functions=3):
             for _ in range(functions):
                 verb, noun = VERBS[number % len(VERBS)], NOUNS[(number // len(VERBS) + number * 5) % len(NOUNS)]
                 texts.append(
-                    f'def {verb}_{noun}_{number}(item, limit):\n    """{verb.title()} the {noun} number {number} for repository {r}."""\n'
-                    f"    result = {noun}_{r}({verb!r}, item)\n    for step in range(limit):\n        result = {verb}(result, step + {number})\n"
+                    f'def {verb}_{noun}_{number}({noun}_item, limit):\n    """{verb.title()} the {noun} number {number} for repository {r}."""\n'
+                    f"    result = {noun}_{r}({verb!r}, {noun}_item)\n    for step in range(limit):\n        result = {verb}(result, step + {number})\n"
                     f"    return result\n"
                 )
                 number += 1

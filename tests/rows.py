@@ -1,5 +1,9 @@
 """One row a method: options that make it tiny (seconds). `test_every_method.py` drives each row through everything."""
 
+from pathlib import Path
+
+import stillhouse
+
 TINY_IMAGES = {
     "data": "digits",
     "widths": (8, 16),
@@ -58,7 +62,7 @@ ROWS: dict[str, dict[str, object]] = {
         "mixup": True,
     },
     "modular_encoder": {
-        "data": "CODE",
+        "data": str(Path(stillhouse.__file__).parent / "diffusion"),
         "layers": 2,
         "exits": (1, 2),
         "width": 32,

@@ -79,7 +79,9 @@ def test_a_comment_with_a_gap_is_no_documentation():
 
 def test_what_does_not_parse_is_counted():
     skipped = Skipped()
-    found = functions(CodeFile("m.py", "r", "python", "def good(a):\n    return a\n\ndef bad(:\n    return )\n"), skipped)
+    found = functions(
+        CodeFile("m.py", "r", "python", "def good(a):\n    return a\n\ndef bad(:\n    return )\n"), skipped
+    )
     assert [f.name for f in found] == ["good"]
     functions(CodeFile("x.java", "r", "java", "%%% not java {{{"), skipped)
     assert skipped.counts["files that do not parse"] == 1
@@ -180,14 +182,20 @@ def test_signatures_estimate_the_jaccard_similarity():
 
 def test_near_duplicates_point_to_the_first():
     text = "def read(path):\n    with open(path) as file:\n        return [line.strip() for line in file if line]\n"
-    texts = [text, "something else entirely, with other words in it", text.replace("line", "row "), text.upper() * 2, text]
+    texts = [
+        text,
+        "something else entirely, with other words in it",
+        text.replace("line", "row "),
+        text.upper() * 2,
+        text,
+    ]
     first = near_duplicates([*texts, text.replace("path)", "name)", 1)])
     assert first[4] == 0 and first[1] == 1 and first[5] == 0 and first[3] == 3
 
 
 # --- rewrites ---
 
-TRICKY = '''
+TRICKY = """
 def work(values, limit=3):
     # a comment
     total = 0
@@ -212,7 +220,7 @@ def work(values, limit=3):
         total += 1
     last = i
     return total, doubled, last, [n + total for n in range(2)]
-'''
+"""
 
 
 @pytest.mark.parametrize("values", [[1, 2, 3], [0, 5], [4, 60, 2, 9]])
@@ -257,7 +265,9 @@ def test_functions_that_python_does_not_parse_are_renamed(recwarn):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert rewritten_python("def f(:", [], random.Random(0)) is None
-        assert rewritten_python("def f():\n    return '\\d'\n", [], random.Random(0))  # a warning of the parser stays inside
+        assert rewritten_python(
+            "def f():\n    return '\\d'\n", [], random.Random(0)
+        )  # a warning of the parser stays inside
 
 
 # --- sets ---
@@ -370,7 +380,7 @@ def test_codesearchnet(public_data):
 
 def test_public_data_that_is_not_there_says_where_to_fetch_it(tmp_path, monkeypatch):
     monkeypatch.setenv("STILLHOUSE_DATA", str(tmp_path))
-    with pytest.raises(UserError, match="github.com/Jun-jie-Huang/CoCLR"):
+    with pytest.raises(UserError, match=r"github\.com/Jun-jie-Huang/CoCLR"):
         cosqa()
     (tmp_path / "humaneval_x").mkdir()
     (tmp_path / "humaneval_x" / "humaneval_python.jsonl.gz").write_bytes(gzip.compress(b"{")[:-3])

@@ -97,8 +97,9 @@ def test_nothing_flows_into_the_deepest_exit_from_self_distillation():
     loss = losses.self_distillation_loss(shallow, deep, nobody, 0.5)
     loss.backward()
     assert deep.grad is None and shallow.grad.abs().sum() > 0
+    deep, shallow = deep.detach(), shallow.detach()
     expected = functional.kl_div((shallow / 0.5).log_softmax(-1), (deep / 0.5).softmax(-1), reduction="batchmean")
-    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-5)
     assert float(losses.self_distillation_loss(deep, deep, ~torch.eye(4, dtype=torch.bool), 1.0)) == pytest.approx(0, abs=1e-6)  # fmt: skip
 
 
@@ -199,12 +200,11 @@ def test_a_starcoder_folder_loses_its_causal_mask(tmp_path):
     Starcoder2Model(config).save_pretrained(tmp_path / "star")
     trunk = load_trunk(tmp_path / "star").eval()
     assert trunk.config.sliding_window is None
-    ids, mask = a_batch((6,))
+    ids, _ = a_batch((6,))
     changed = ids.clone()
     changed[0, -1] = 5 if ids[0, -1] != 5 else 6
     first = [trunk(input_ids=x).last_hidden_state[0, 0] for x in (ids, changed)]
     assert not torch.allclose(*first, atol=1e-6)
-    assert torch.allclose(MultiExitEncoder(trunk, (2,), 32).eval()._states_of_last(ids, mask), trunk.layers[-1](torch.zeros(1, 6, 32), position_embeddings=trunk.rotary_emb(torch.zeros(1), torch.arange(6)[None]))) if False else True  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -241,9 +241,9 @@ def test_names_are_cut_into_words_and_the_pieces_are_the_same_every_time():
     texts = ["the response header of getResponseHeader and response_header", "def parseHTML5Page(x): return x"] * 5
     tokenizer = train_code_bpe(texts, 300, 64, ("[TEXT]", "[CODE]"))
     pieces = [tokenizer.convert_ids_to_tokens(tokenizer(t)["input_ids"]) for t in ("getResponseHeader", "get_response_header", "get response header")]  # fmt: skip
-    assert pieces[0] == pieces[1] == pieces[2] == ["[CLS]", "get</w>", "response</w>", "header</w>", "[SEP]"]
+    assert pieces[0] == pieces[1] == pieces[2] == ["[CLS]", "▁get", "▁response", "▁header", "[SEP]"]
     assert tokenizer.convert_ids_to_tokens(tokenizer("[CODE] x")["input_ids"])[1] == "[CODE]"
-    code = "import sys; sys.path[:0] = ['src']\nfrom stillhouse.encoders.tokens import *\n" + f"print(fingerprint(train_code_bpe({texts!r}, 300, 64, ('[TEXT]', '[CODE]'))))"  # fmt: skip
+    code = "from stillhouse.encoders.tokens import *\n" + f"print(fingerprint(train_code_bpe({texts!r}, 300, 64, ('[TEXT]', '[CODE]'))))"  # fmt: skip
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert other == fingerprint(tokenizer)
 
@@ -308,6 +308,9 @@ def test_the_loss_of_pairs_is_the_weighted_mean_over_exits_and_prefixes(material
     seed_everything("losses")
     plain = replace(config, renamed=0.0, matryoshka=(8,))
     encoder = open_encoder(plain, material.tokenizer, material.counts)
+    assert torch.equal(*(encoder(*a_batch(), (1, 2))[i] for i in (1, 2)))  # no exit begins behind another
+    for layer in encoder.trunk.layers:
+        torch.nn.init.normal_(layer.mlp.c_proj.weight, std=0.1)
     scales = Scales(encoder.exits, 20.0)
     index, pairs = np.arange(6), material.text_pairs
     weights = losses.exit_weights(encoder.exits, 2, "depth")
@@ -321,7 +324,7 @@ def test_the_loss_of_pairs_is_the_weighted_mean_over_exits_and_prefixes(material
             scores = 20 * losses.prefix(sides[0][i], size) @ losses.prefix(sides[1][i], size).T
             target = torch.arange(6)
             by_hand += weights[i] / 2 * (functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target)) / 2  # fmt: skip
-    assert float(found) == pytest.approx(float(by_hand), rel=1e-5)
+    assert float(found.detach()) == pytest.approx(float(by_hand.detach()), rel=1e-5)
     pulled = pair_losses(encoder, scales, pairs, index, replace(plain, self_distillation=1.0), 0, weights)
     assert pulled["self-distillation"] > 0
 
@@ -338,7 +341,14 @@ def model(run):
 
 
 def test_training_learns(code_folder, tmp_path):
-    options = {**TINY, "data": str(code_folder), "updates": 40, "rate": 3e-3, "matryoshka": (), "pretraining_updates": 10}
+    options = {
+        **TINY,
+        "data": str(code_folder),
+        "updates": 40,
+        "rate": 3e-3,
+        "matryoshka": (),
+        "pretraining_updates": 10,
+    }
     found = stillhouse.run("modular_encoder", out=tmp_path / "run", quiet=True, **options)
     lines = [line for line in found.records(stage="fine-tuning") if "contrast" in line]
     start, end = (np.mean([line["contrast"] for line in part]) for part in (lines[:5], lines[-5:]))
@@ -358,7 +368,14 @@ def test_a_stop_in_either_stage_changes_nothing(run, code_folder, tmp_path, monk
 
 
 def test_a_run_with_all_arms_and_options(code_folder, tmp_path):
-    options = {**TINY, "data": str(code_folder), "compare": "all", "self_distillation": 0.5, "weights": "uniform", "judged": 10}
+    options = {
+        **TINY,
+        "data": str(code_folder),
+        "compare": "all",
+        "self_distillation": 0.5,
+        "weights": "uniform",
+        "judged": 10,
+    }
     found = stillhouse.run("modular_encoder", out=tmp_path / "run", quiet=True, **options).result
     names = [arm.name for arm in found.arms]
     assert names[:2] == ["exit 1", "exit 2"]
@@ -422,13 +439,13 @@ def test_damaged_models_are_named(run, tmp_path):
     shutil.copytree(run.model_folder, tmp_path / "model")
     heads = tmp_path / "model" / "heads.safetensors"
     heads.write_bytes(heads.read_bytes()[:-40])
-    with pytest.raises(UserError, match="heads.safetensors is damaged"):
+    with pytest.raises(UserError, match=r"heads\.safetensors is damaged"):
         load_model(tmp_path / "model")
     (tmp_path / "model" / "exits.json").write_text("{}")
     with pytest.raises(UserError, match="not of this version"):
         load_model(tmp_path / "model")
     with pytest.raises(UserError, match="no code encoder in"):
-        open_run(tmp_path)
+        open_run(tmp_path / "elsewhere")
 
 
 # --- the index ---
@@ -511,11 +528,15 @@ def test_an_index_that_does_not_fit_is_refused(indexed, model, code_folder, tmp_
         other.encoder.projections["1"].weight.mul_(1.5)
     with pytest.raises(UserError, match="another model made it"):
         require_fit(open_index(place), other)
-    rebuilt, _, _ = update_index(folder, place, replace(header, model=other.hash(), exit=1), other, rebuild=True, quiet=True)
+    rebuilt, _, _ = update_index(
+        folder, place, replace(header, model=other.hash(), exit=1), other, rebuild=True, quiet=True
+    )
     require_fit(rebuilt, other)
 
 
-@pytest.mark.parametrize("harm", [lambda b: b[:-100], lambda b: b[:200] + bytes([b[200] ^ 1]) + b[201:], lambda b: b"not an index"])
+@pytest.mark.parametrize(
+    "harm", [lambda b: b[:-100], lambda b: b[:200] + bytes([b[200] ^ 1]) + b[201:], lambda b: b"not an index"]
+)
 def test_a_corrupt_or_foreign_index_is_named(indexed, harm):
     _, place, _ = indexed
     file = index_module.index_file(place)
@@ -548,7 +569,9 @@ def test_many_vectors_are_searched_by_a_graph(tmp_path, monkeypatch):
 
 def test_a_search_of_fifty_thousand_vectors_is_quick():
     vectors = np.random.default_rng(0).normal(size=(50_000 - 1, 128)).astype(np.float32)
-    found = Index(Header("m", 1, True, "", ""), {}, tuple(Row("f", 1, 1, "f", "python") for _ in vectors), vectors, Path())
+    found = Index(
+        Header("m", 1, True, "", ""), {}, tuple(Row("f", 1, 1, "f", "python") for _ in vectors), vectors, Path()
+    )
     found.search(vectors[0], 10)
     taken = []
     for _ in range(5):
@@ -581,7 +604,9 @@ def test_the_commands_as_a_user_types_them(run, tmp_path, capsys, monkeypatch):
     assert "recommended" in capsys.readouterr().out
     dispatch(["code", "export", str(run.folder), "--exit", "2", "--out", str(tmp_path / "exit"), "--onnx"])
     assert "exit 2" in capsys.readouterr().out and (tmp_path / "exit" / "model.onnx").exists()
-    dispatch(["code", "index", str(folder), "--run", str(tmp_path / "exit"), "--index", str(tmp_path / "other"), "--quiet"])
+    dispatch(
+        ["code", "index", str(folder), "--run", str(tmp_path / "exit"), "--index", str(tmp_path / "other"), "--quiet"]
+    )
     assert "at exit 2" in capsys.readouterr().out
 
 
@@ -638,7 +663,9 @@ def test_wrong_commands_are_one_line(tmp_path, monkeypatch, arguments, said):
 )
 def test_wrong_options_are_one_line(code_folder, tmp_path, options, said):
     with pytest.raises(UserError, match=said):
-        stillhouse.run("modular_encoder", out=tmp_path / "run", quiet=True, **{**TINY, "data": str(code_folder), **options})
+        stillhouse.run(
+            "modular_encoder", out=tmp_path / "run", quiet=True, **{**TINY, "data": str(code_folder), **options}
+        )
     assert not (tmp_path / "run").exists()
 
 

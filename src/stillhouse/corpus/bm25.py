@@ -1,6 +1,6 @@
 """BM25 over code and words about it: the baseline that needs no training.
 
-    s(q, d) = sum_{w in q} ln(1 + (N - n_w + 0.5) / (n_w + 0.5)) f_wd (k + 1) / (f_wd + k (1 - b + b |d| / mean |d|))
+s(q, d) = sum_{w in q} ln(1 + (N - n_w + 0.5) / (n_w + 0.5)) f_wd (k + 1) / (f_wd + k (1 - b + b |d| / mean |d|))
 """
 
 from __future__ import annotations

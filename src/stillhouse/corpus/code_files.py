@@ -96,7 +96,7 @@ def source_paths(folder: Path, skipped: Skipped | None = None) -> Iterator[Path]
     require(folder.is_dir(), f"no folder {folder}", "give a folder of source code")
     entered: set[tuple[int, int]] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
-        stat = os.stat(place)
+        stat = Path(place).stat()
         if (stat.st_dev, stat.st_ino) in entered:  # a link that leads back
             folders.clear()
             if skipped:
@@ -181,9 +181,7 @@ def _comment_end(lines: list[str], start: int, language: str) -> int:
     within, end = False, start
     while end < len(lines):
         line = lines[end].strip()
-        if within:
-            within = "*/" not in line
-        elif line.startswith("/*") and "#" not in marks[:1]:
+        if within or (line.startswith("/*") and "#" not in marks[:1]):
             within = "*/" not in line
         elif line and not line.startswith(marks):
             break

@@ -181,9 +181,13 @@ def _comments_before(outer: Any) -> list[Any]:
 
 def _name(node: Any) -> str:
     parent = node.parent if node.type in NAMED_BY_PARENT else node
-    named = parent.child_by_field_name("name") or parent.child_by_field_name("left") or parent.child_by_field_name("key")
+    named = (
+        parent.child_by_field_name("name") or parent.child_by_field_name("left") or parent.child_by_field_name("key")
+    )
     while named is None and (parent := parent.child_by_field_name("declarator")) is not None:
-        named = parent if parent.type != "function_declarator" and not parent.child_by_field_name("declarator") else None
+        named = (
+            parent if parent.type != "function_declarator" and not parent.child_by_field_name("declarator") else None
+        )
     return named.text.decode() if named is not None else ""
 
 
@@ -222,4 +226,6 @@ def clean_doc(raw: str) -> str:
     paragraphs = re.split(r"\n\s*\n", (raw[: tag.start()] if tag else raw).strip())
     text = " ".join(paragraphs[0].split())
     words = len(text.split())
-    return text if FEWEST_DOC_WORDS <= words <= MOST_DOC_WORDS and text.isascii() and re.search("[a-z]{3}", text) else ""
+    return (
+        text if FEWEST_DOC_WORDS <= words <= MOST_DOC_WORDS and text.isascii() and re.search("[a-z]{3}", text) else ""
+    )

@@ -20,11 +20,109 @@ from stillhouse.corpus.code_functions import Function
 MOST_RENAMED = 6
 """Names of a function that are renamed at a time, the most frequent first."""
 RESERVED = frozenset(
-    "if else for while do return in is not and or def class import from as try except finally with yield lambda None True False "
-    "new delete this super self cls var let const function func package public private protected static void int long float "
-    "double bool boolean string String char byte switch case default break continue throw throws catch null nil true false "
-    "begin end unless until then elsif module require puts print len range str list dict set tuple type object echo array "
-    "struct interface map chan go defer select foreach using namespace template typename auto unsigned size_t std".split()
+    [
+        "if",
+        "else",
+        "for",
+        "while",
+        "do",
+        "return",
+        "in",
+        "is",
+        "not",
+        "and",
+        "or",
+        "def",
+        "class",
+        "import",
+        "from",
+        "as",
+        "try",
+        "except",
+        "finally",
+        "with",
+        "yield",
+        "lambda",
+        "None",
+        "True",
+        "False",
+        "new",
+        "delete",
+        "this",
+        "super",
+        "self",
+        "cls",
+        "var",
+        "let",
+        "const",
+        "function",
+        "func",
+        "package",
+        "public",
+        "private",
+        "protected",
+        "static",
+        "void",
+        "int",
+        "long",
+        "float",
+        "double",
+        "bool",
+        "boolean",
+        "string",
+        "String",
+        "char",
+        "byte",
+        "switch",
+        "case",
+        "default",
+        "break",
+        "continue",
+        "throw",
+        "throws",
+        "catch",
+        "null",
+        "nil",
+        "true",
+        "false",
+        "begin",
+        "end",
+        "unless",
+        "until",
+        "then",
+        "elsif",
+        "module",
+        "require",
+        "puts",
+        "print",
+        "len",
+        "range",
+        "str",
+        "list",
+        "dict",
+        "set",
+        "tuple",
+        "type",
+        "object",
+        "echo",
+        "array",
+        "struct",
+        "interface",
+        "map",
+        "chan",
+        "go",
+        "defer",
+        "select",
+        "foreach",
+        "using",
+        "namespace",
+        "template",
+        "typename",
+        "auto",
+        "unsigned",
+        "size_t",
+        "std",
+    ]
 )
 
 
@@ -38,7 +136,9 @@ def renamed(code: str, names: Sequence[str], pool: Sequence[str], draw: random.R
         return code
     taken = set(re.findall(r"\w+", code))
     fresh = [name for name in draw.sample(list(pool), min(len(pool), 4 * len(mine))) if name not in taken]
-    table = {name: ("$" if name.startswith("$") else "") + new.lstrip("$@") for name, new in zip(mine, fresh, strict=False)}
+    table = {
+        name: ("$" if name.startswith("$") else "") + new.lstrip("$@") for name, new in zip(mine, fresh, strict=False)
+    }
     pattern = "|".join(re.escape(name) for name in sorted(table, key=len, reverse=True))
     if not table:
         return code
@@ -81,7 +181,9 @@ def rewritten_python(code: str, pool: Sequence[str], draw: random.Random) -> str
     return ast.unparse(ast.fix_missing_locations(function))
 
 
-def _new_names(function: ast.FunctionDef | ast.AsyncFunctionDef, pool: Sequence[str], draw: random.Random) -> dict[str, str]:
+def _new_names(
+    function: ast.FunctionDef | ast.AsyncFunctionDef, pool: Sequence[str], draw: random.Random
+) -> dict[str, str]:
     """New names for the function, its parameters and what it assigns: all that may change for callers by position."""
     nodes = list(ast.walk(function))
     inner = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)

@@ -132,7 +132,9 @@ def _some_of(repository: str, folder: Path, each: int, skipped: Skipped) -> list
     for path in paths:
         if len(with_doc) >= each:
             break
-        if "test" not in path.relative_to(folder).as_posix() and (file := read_source(path, folder, repository, skipped)):
+        if "test" not in path.relative_to(folder).as_posix() and (
+            file := read_source(path, folder, repository, skipped)
+        ):
             for function in read_functions([file], skipped):
                 (with_doc if function.doc else without).append(function)
     return [*with_doc[:each], *without[: each // 2]]

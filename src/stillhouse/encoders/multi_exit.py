@@ -66,14 +66,14 @@ def new_trunk(shape: TrunkShape, pieces: int, pad_id: int, dropout: float = 0.0)
         bos_token_id=None,
         eos_token_id=None,
         use_cache=False,
-        is_causal=False,
     )
+    config.is_causal = False  # kept in config.json: transformers' own forward pass then leaves the mask out too
     return Starcoder2Model(config)
 
 
 SMOOTHING = 1e-3
 """a of smooth inverse frequency: pieces rarer than this count fully."""
-WORD_DEVIATION = 0.5
+WORD_DEVIATION = 0.3
 """Of new word vectors, so that layers with random weights do not drown them."""
 
 
@@ -81,7 +81,8 @@ WORD_DEVIATION = 0.5
 def start_from_frequencies(encoder: MultiExitEncoder, counts: Int[Tensor, " pieces"]) -> None:
     """Word vectors at random, w_t = a_t r_t + sqrt(1 - a_t^2) c, with a_t^2 = s / (s + p_t) and c one direction that heads do not read.
 
-    A mean over tokens is then a random projection of a bag of words with smooth inverse frequency (Arora et al. 2017), which a small
+    The last maps of every layer start at 0, so that every exit starts as the same sum of words and none begins behind another. A mean
+    over tokens is then a random projection of a bag of words with smooth inverse frequency (Arora et al. 2017), which a small
     set of pairs is learned from much faster than from StarCoder-2's small vectors. Layer norms take away lengths, so frequent
     pieces are not shortened but turned towards c.
     """
@@ -93,6 +94,9 @@ def start_from_frequencies(encoder: MultiExitEncoder, counts: Int[Tensor, " piec
     words[:, :1] += (1 - kept.square()).sqrt() * WORD_DEVIATION * words.shape[1] ** 0.5
     for projection in encoder.projections.values():
         cast(nn.Linear, projection).weight[:, 0] = 0
+    for layer in cast(Any, encoder.trunk).layers:
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.c_proj.weight.zero_()
 
 
 def load_trunk(folder: Path, layers: int = 0) -> PreTrainedModel:
@@ -140,7 +144,9 @@ class MultiExitEncoder(nn.Module):
         )
         width = trunk.config.hidden_size
         # BERT's layers end in a norm of their own, StarCoder's do not
-        self.norms = nn.ModuleDict({str(i): nn.LayerNorm(width, eps=1e-5) if self.pre_norm else nn.Identity() for i in exits})
+        self.norms = nn.ModuleDict(
+            {str(i): nn.LayerNorm(width, eps=1e-5) if self.pre_norm else nn.Identity() for i in exits}
+        )
         self.projections = nn.ModuleDict({str(i): nn.Linear(width, dimensions, bias=False) for i in exits})
         for projection in self.projections.values():
             # near the identity where widths are equal: a head starts from the stack's own geometry
@@ -150,6 +156,12 @@ class MultiExitEncoder(nn.Module):
     def pre_norm(self) -> bool:
         """Whether states need a norm before they are read."""
         return self.trunk.config.model_type in STACKED
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The stack's layers."""
+        trunk: Any = self.trunk
+        return cast(nn.ModuleList, trunk.layers if self.pre_norm else trunk.encoder.layer)
 
     @property
     def device(self) -> torch.device:
@@ -239,7 +251,9 @@ def cut_at(encoder: MultiExitEncoder, at: int) -> MultiExitEncoder:
         state |= {f"norm.{name}": value for name, value in encoder.norms[str(at)].state_dict().items()}
     trunk.load_state_dict(state, assign=True)
     _restore_buffers(trunk, encoder.trunk)
-    cut.norms, cut.projections = (nn.ModuleDict({str(at): part[str(at)]}) for part in (encoder.norms, encoder.projections))
+    cut.norms, cut.projections = (
+        nn.ModuleDict({str(at): part[str(at)]}) for part in (encoder.norms, encoder.projections)
+    )
     return cut.eval()
 
 

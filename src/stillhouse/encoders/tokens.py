@@ -226,13 +226,15 @@ def train_code_bpe(texts: Iterable[str], pieces: int, max_tokens: int, special: 
     `response_header` and "the response header" share pieces. Layout is not kept.
     """
     parts = [normalizers.Replace(Regex(pattern), " ") for pattern in SPLIT_IDENTIFIERS]
-    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL["unk_token"], end_of_word_suffix="</w>"))
+    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL["unk_token"]))
     tokenizer.normalizer = normalizers.Sequence([*parts, normalizers.Replace("_", " "), normalizers.NFKC(), normalizers.Lowercase()])  # fmt: skip
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    # words are marked in front: the trainer numbers letters with a suffix in an order that changes from run to run
+    marked = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), marked])
     first = [SPECIAL[name] for name in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")]
     tokenizer.train_from_iterator(
         texts,
-        trainers.BpeTrainer(vocab_size=pieces, special_tokens=[*first, *special], end_of_word_suffix="</w>", limit_alphabet=512, show_progress=False),
+        trainers.BpeTrainer(vocab_size=pieces, special_tokens=[*first, *special], limit_alphabet=512, show_progress=False),
     )  # fmt: skip
     cls, sep = (cast(int, tokenizer.token_to_id(SPECIAL[name])) for name in ("cls_token", "sep_token"))
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", sep), ("[CLS]", cls))

@@ -74,6 +74,8 @@ PRESETS = {
         updates=20_000,
         batch=2048,
         rate=1e-5,
+        outer=1.0,
+        scale=10.0,
         weight_decay=0.1,
         code_share=0.5,
         judged=0,
@@ -121,15 +123,19 @@ def distill(config: Config, run: Run) -> Result:
 def estimate(config: Config) -> Estimate:
     """From a step on random ids here; reading and judging are guessed from the number of functions."""
     token, size = _speed_and_size(config)
-    pair = config.max_text_tokens // 2 + config.max_code_tokens
-    runs = 1 + (config.compare == "all") * (1 + sum(config.exits) / config.layers)
+    window, pair = config.window_tokens, config.max_text_tokens // 2 + config.max_code_tokens
     before, after = config.pretraining_updates, config.updates
+    # a model alone has a share of the layers; last-only training has all of them
+    runs = 1 + (config.compare == "all") * (1 + sum(config.exits) / max(1, config.layers))
+    pretraining = runs * 1.3 * before * config.pretraining_batch * window * token
+    finetuning = runs * after * config.batch * pair * token
+    judging = 8.0 + (config.judged or 2000) * 5 * config.max_code_tokens * token / 3
     return Estimate(
         (
             Stage("reading", 0, 0, 20.0),
-            Stage("pre-training", before, 3 * before * config.pretraining_batch, runs * 1.3 * before * config.pretraining_batch * config.window_tokens * token, 12 * size),  # fmt: skip
-            Stage("fine-tuning", after, 6 * after * config.batch, runs * after * config.batch * pair * token, 12 * size),
-            Stage("judging", 0, 0, 8.0 + (config.judged or 2000) * 5 * config.max_code_tokens * token / 3),
+            Stage("pre-training", before, 3 * before * config.pretraining_batch, pretraining, 12 * size),
+            Stage("fine-tuning", after, 6 * after * config.batch, finetuning, 12 * size),
+            Stage("judging", 0, 0, judging),
         )
     )
 

@@ -232,7 +232,9 @@ def exits(run: tyro.conf.Positional[Path], json: bool = False) -> None:
         print(f"{row.exit:4}  {row.parameters:10,}  {row.select:10.3f}  {row.milliseconds:16.2f}{mark}")
 
 
-def export(run: tyro.conf.Positional[Path], out: Path, exit: int | Literal["auto"] = "auto", onnx: bool = False) -> None:
+def export(
+    run: tyro.conf.Positional[Path], out: Path, exit: int | Literal["auto"] = "auto", onnx: bool = False
+) -> None:
     """One exit as a model of its own.
 
     Args:

@@ -33,19 +33,19 @@ class Config:
     """Of an encoder from scratch; of another one, its first so many layers (0 for all)."""
     exits: tuple[int, ...] = (1, 2, 3, 4, 6)
     """Layers after which there is an exit."""
-    width: int = 128
+    width: int = 192
     """Of an encoder from scratch."""
-    heads: int = 4
+    heads: int = 6
     """Attention heads."""
     key_value_heads: int = 2
     """Heads of keys and values, shared by groups of query heads."""
-    feed_forward: int = 512
+    feed_forward: int = 384
     """Width between a block's two linear maps."""
     pieces: int = 6000
     """Of the tokenizer that is trained on the training functions."""
     dropout: float = 0.0
     """In the blocks."""
-    dimensions: int = 128
+    dimensions: int = 192
     """Of the embeddings."""
     matryoshka: tuple[int, ...] = ()
     """Prefixes of the embeddings that are trained to work alone, e.g. 64 32."""
@@ -61,20 +61,22 @@ class Config:
     """Of the two snippets that pre-training reads together."""
     weights: Scheme = "depth"
     """Of the exits' losses: depth (i / N, published), uniform, log, last-only."""
-    pretraining_updates: int = 60
+    pretraining_updates: int = 30
     """Updates with the masked-token and the contextual loss; 0 for an encoder that is pre-trained already."""
     contextual: float = 1.0
     """Weight of the contextual loss (same repository or not); 0 leaves it out."""
     pretraining_batch: int = 32
     """Windows an update."""
-    pretraining_rate: float = 1e-3
-    """AdamW's learning rate in pre-training."""
-    updates: int = 160
+    pretraining_rate: float = 2e-4
+    """AdamW's learning rate of the layers in pre-training."""
+    updates: int = 140
     """Updates with the contrastive loss."""
     batch: int = 64
     """Pairs an update."""
-    rate: float = 1e-3
-    """AdamW's learning rate in fine-tuning."""
+    rate: float = 2e-4
+    """AdamW's learning rate of the layers in fine-tuning."""
+    outer: float = 10.0
+    """Word vectors and heads learn so many times as fast as the layers. Published: 1."""
     weight_decay: float = 0.01
     """AdamW's; not on biases and norms."""
     scale: float = 20.0

@@ -127,7 +127,9 @@ def index_file(place: Path) -> Path:
     return place / "index.safetensors"
 
 
-def write_part(path: Path, header: Header, files: dict[str, FileState], rows: Sequence[Row], vectors: np.ndarray) -> None:
+def write_part(
+    path: Path, header: Header, files: dict[str, FileState], rows: Sequence[Row], vectors: np.ndarray
+) -> None:
     """Vectors, functions and file states in one file, whole or absent."""
     record = {
         "header": asdict(header),

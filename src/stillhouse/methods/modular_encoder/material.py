@@ -160,7 +160,9 @@ def draw_windows(windows: Windows, index: np.ndarray, pad_id: int) -> tuple[Tens
     for a, b in zip(index, partners, strict=True):
         rows.append(np.concatenate([windows.snippets.row(int(a)), windows.snippets.row(int(b))[1:]]))
     lengths = np.array([len(row) for row in rows])
-    flat = Encoded(np.concatenate(rows), np.zeros(int(lengths.sum()), np.int8), np.concatenate([[0], np.cumsum(lengths)]))
+    flat = Encoded(
+        np.concatenate(rows), np.zeros(int(lengths.sum()), np.int8), np.concatenate([[0], np.cumsum(lengths)])
+    )
     ids, mask = padded(flat, np.arange(len(rows)), pad_id)
     return ids, mask, torch.from_numpy(labels.astype(np.float32))
 

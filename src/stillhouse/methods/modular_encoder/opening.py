@@ -14,7 +14,14 @@ from stillhouse.core.errors import require
 from stillhouse.core.seeding import seed_everything
 from stillhouse.corpus.code_functions import Function
 from stillhouse.encoders.models import minilm_folder, most_tokens
-from stillhouse.encoders.multi_exit import STACKED, MultiExitEncoder, TrunkShape, load_trunk, new_trunk, start_from_frequencies
+from stillhouse.encoders.multi_exit import (
+    STACKED,
+    MultiExitEncoder,
+    TrunkShape,
+    load_trunk,
+    new_trunk,
+    start_from_frequencies,
+)
 from stillhouse.encoders.tokens import load_tokenizer, train_code_bpe
 from stillhouse.methods.modular_encoder.config import Config
 
@@ -36,7 +43,9 @@ def open_tokenizer(config: Config, train: Sequence[Function]) -> PreTrainedToken
     longest = max(config.max_text_tokens, config.max_code_tokens, config.window_tokens)
     if folder is None:
         marks = [mark for text in (config.text_instruction, config.code_instruction) for mark in re.findall(r"\[[A-Z]+\]", text)]  # fmt: skip
-        return train_code_bpe((f"{f.doc}\n{f.code}" for f in train), config.pieces, longest, tuple(dict.fromkeys(marks)))
+        return train_code_bpe(
+            (f"{f.doc}\n{f.code}" for f in train), config.pieces, longest, tuple(dict.fromkeys(marks))
+        )
     tokenizer = load_tokenizer(folder)
     guessing = config.pretraining_updates == 0 or None not in (tokenizer.mask_token_id, tokenizer.cls_token_id)
     require(guessing, f"the tokenizer in {folder} has no mask token to pre-train with", "add --pretraining-updates 0")

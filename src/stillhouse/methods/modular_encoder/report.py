@@ -25,7 +25,9 @@ def metrics_of(tasks: Sequence[SearchTask], select: SearchTask) -> tuple[Metric,
     """MRR and nDCG of each task, then the select split's."""
     found = []
     for task in tasks:
-        what = f"{len(task)} {'descriptions' if task.kind == 'text' else 'functions'} over a pool of {len(task.codes):,}"
+        what = (
+            f"{len(task)} {'descriptions' if task.kind == 'text' else 'functions'} over a pool of {len(task.codes):,}"
+        )
         found.append(Metric(f"{task.name}_mrr", f"{task.name}: MRR", "higher", f"Mean of 1 / rank of the right code; {what}."))  # fmt: skip
         found.append(Metric(f"{task.name}_ndcg", f"{task.name}: nDCG@10", "higher", f"Of the first ten; {what}."))
     found.append(Metric("select_mrr", "select: MRR", "higher", f"The recommended exit is chosen by this; {len(select)} descriptions."))  # fmt: skip
@@ -66,9 +68,7 @@ def exit_table(model: CodeEncoder, exits: Sequence[Arm], bench: Bench) -> Table:
 
 def layer_weights(model: CodeEncoder, at: int) -> int:
     """Weights of the layers up to an exit: one multiplication each a token, attention scores not counted."""
-    trunk = model.encoder.trunk
-    layers = trunk.layers if model.encoder.pre_norm else trunk.encoder.layer  # type: ignore[union-attr]
-    return sum(p.numel() for layer in list(layers)[:at] for p in layer.parameters())  # type: ignore[arg-type]
+    return sum(p.numel() for layer in list(model.encoder.layers)[:at] for p in layer.parameters())
 
 
 def spread(model: CodeEncoder, task: SearchTask, at: int) -> tuple[float, float]:
@@ -81,7 +81,11 @@ def prefix_table(model: CodeEncoder, bench: Bench, sizes: Sequence[int]) -> Tabl
     """MRR with the first numbers of the embeddings only."""
     task, rows = bench.tasks[0], []
     for size in (model.encoder.dimensions, *sizes):
-        found = bench.run.kept(f"prefix {size}", lambda d=size: {str(i): v["mrr"] for i, v in model_metrics(model, task, model.exits, d).items()})  # type: ignore[misc]
+
+        def compute(size: int = size) -> dict[str, float]:
+            return {str(i): found["mrr"] for i, found in model_metrics(model, task, model.exits, size).items()}
+
+        found = bench.run.kept(f"prefix {size}", compute)
         rows.append((size, *(round(found[str(i)], 3) for i in model.exits)))
     return Table("Shorter embeddings", ("dimensions", *(f"exit {i}" for i in model.exits)), tuple(rows), f"{task.name} MRR; Matryoshka training.")  # fmt: skip
 

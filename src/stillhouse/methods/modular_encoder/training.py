@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,7 +21,7 @@ from stillhouse.encoders.batches import Schedule, padded
 from stillhouse.encoders.masked_lm import mask_tokens
 from stillhouse.encoders.models import to_best_device
 from stillhouse.encoders.multi_exit import MultiExitEncoder
-from stillhouse.encoders.training import Recipe, make_optimizer, set_rate
+from stillhouse.encoders.training import Recipe
 from stillhouse.methods.modular_encoder.config import Config
 from stillhouse.methods.modular_encoder.losses import (
     contextual_loss,
@@ -100,7 +101,7 @@ def pretrain(encoder: MultiExitEncoder, material: Material, config: Config, run:
     seed_everything("pre-training heads", config.seed)
     heads = PretrainingHeads(encoder).to(encoder.device)
     both = nn.ModuleList([encoder, heads])
-    optimizer = make_optimizer(both, config.pretraining_rate, config.weight_decay)
+    optimizer = two_rate_optimizer(encoder, both, config)
     recipe = Recipe(config.pretraining_updates, config.pretraining_batch, config.pretraining_rate)
     schedule = Schedule(material.windows.snippets.lengths, recipe.batch, derive_seed("windows", config.seed))
     weights = exit_weights(encoder.exits, encoder.exits[-1], config.weights)
@@ -129,8 +130,23 @@ def _update(optimizer: torch.optim.Optimizer, module: nn.Module, loss: Tensor, r
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-    set_rate(optimizer, rate)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
     optimizer.step()
+
+
+def two_rate_optimizer(encoder: MultiExitEncoder, module: nn.Module, config: Config) -> torch.optim.Optimizer:
+    """AdamW; word vectors, heads and scales learn `outer` times as fast as layers. No decay on vectors.
+
+    At a rate at which word vectors move in a short training, layers with random weights drown them.
+    """
+    inside = {id(p) for p in encoder.layers.parameters()}
+    groups = []
+    for layers, matrices in itertools.product((True, False), repeat=2):
+        chosen = [p for p in module.parameters() if (id(p) in inside) == layers and (p.ndim > 1) == matrices]
+        decay, factor = config.weight_decay * matrices, 1.0 if layers else config.outer
+        groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.rate)
 
 
 def kinds_of(updates: int, code_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -165,7 +181,7 @@ def finetune(encoder: MultiExitEncoder, material: Material, config: Config, run:
     """L = sum_i alpha_i L_CLIP(i); an update takes pairs of text and code, or of code and code."""
     scales = Scales(encoder.exits, config.scale).to(encoder.device)
     both = nn.ModuleList([encoder, scales])
-    optimizer = make_optimizer(both, config.rate, config.weight_decay)
+    optimizer = two_rate_optimizer(encoder, both, config)
     recipe = Recipe(config.updates, config.batch, config.rate, checks=min(CHECKS, config.updates))
     weights = exit_weights(encoder.exits, encoder.exits[-1], config.weights)
     sets = (material.text_pairs, material.code_pairs)
