@@ -206,7 +206,7 @@ def arms_of(found: Mapping[str, Mapping[int, Any]]) -> Iterator[ClaimedArm]:
     """Every trained arm's exits, as the result file has them."""
     for name, by_seed in found.items():
         for seed, value in by_seed.items():
-            for exit in value["parameters"] if "parameters" in value else ():
+            for exit in value.get("parameters", ()):
                 scores = {
                     f"{task}_{m}": v for task, by_exit in value["scores"].items() for m, v in by_exit[exit].items()
                 }

@@ -125,8 +125,8 @@ def tables(found: Found) -> str:
     if peers:
         lines.append(_row("AdaptiveLayerLoss", [[v["AdaptiveLayerLoss"][e][f"{TASK}_mrr"] for v in peers] for e in exits], len(peers)))  # fmt: skip
     runs = list(found["exits"].values())
-    for name in runs[0]["others"]:
-        lines.append(_row(name, [[r["others"][name][f"{TASK}_mrr"] for r in runs], *([[]] * (len(exits) - 1))], len(runs)))  # fmt: skip
+    blank: list[list[float]] = [[]] * (len(exits) - 1)
+    lines += [_row(n, [[r["others"][n][f"{TASK}_mrr"] for r in runs], *blank], len(runs)) for n in runs[0]["others"]]
     for value in found.get("public", {}).values():
         lines += ["", "MRR, public tasks", "", f"| task | queries, pool | {' | '.join(f'exit {e}' for e in exits)} | BM25 | MiniLM | chance |\n|---|---|{'---:|' * (len(exits) + 3)}"]  # fmt: skip
         for task, sizes in value["sizes"].items():

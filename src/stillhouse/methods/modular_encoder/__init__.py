@@ -111,7 +111,8 @@ def distill(config: Config, run: Run) -> Result:
         "modular_encoder",
         sentence(model, exits, others, bench),
         metrics_of(bench.tasks, select),
-        (*exits, *others),
+        # the recommended exit first: it is the one that cards and pages name
+        (*sorted(exits, key=lambda arm: arm.name != f"exit {model.settings.recommended}"), *others),
         axes={"updates": "Fine-tuning updates"},
         curves=curves_of(run),
         pictures=(exits_picture(exits, others, bench.tasks, run),),
