@@ -6,6 +6,7 @@ import json
 import math
 import random
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ from stillhouse.corpus.code_retrieval import (
     without_docstring,
 )
 from stillhouse.corpus.code_rewrites import renamed, rewritten, rewritten_python, without_comments
-from stillhouse.corpus.code_sets import documented, load_code, without_near_duplicates
+from stillhouse.corpus.code_sets import documented, load_code, split_functions, without_near_duplicates
 from stillhouse.corpus.near_duplicates import near_duplicates, shingles, signature, similarity
 
 
@@ -215,7 +216,7 @@ def work(values, limit=3):
     if total > 3:
         total -= 1
     elif total < -5:
-        total = 0
+        total = 50
     else:
         total += 1
     last = i
@@ -283,6 +284,18 @@ def test_splits_keep_files_together_and_share_no_documentation(tmp_path):
     assert len(code.repositories) == 4
     assert load_code(str(tmp_path / "code"), 0, seed=0) == code
     assert load_code(str(tmp_path / "code"), 0, seed=1) != code
+
+
+def test_documentation_of_an_earlier_split_is_not_asked_for(tmp_path):
+    write_repositories(tmp_path / "code", repositories=4, files=12)
+    found = [f for file in read_folder(tmp_path / "code", Skipped()) for f in functions(file, Skipped())]
+    train = {f.path for f in split_functions("code", found, "", 0, 0).train}
+    mixed = [
+        replace(f, doc="The same words here.") if i % 2 and f.path not in train else f for i, f in enumerate(found)
+    ]
+    code = split_functions("code", mixed, "", 0, 0)
+    holders = [part for part in (code.select, code.report) if any(f.doc == "The same words here." for f in part)]
+    assert holders == [code.select]
 
 
 def test_copies_are_left_out(tmp_path):
