@@ -14,6 +14,7 @@ import pytest
 from code_samples import SOURCES, write_repositories
 from stillhouse.core.errors import UserError
 from stillhouse.corpus.bm25 import bm25, words
+from stillhouse.corpus.code_duplicates import near_duplicates, shingles, signature, similarity
 from stillhouse.corpus.code_files import (
     CodeFile,
     Skipped,
@@ -39,7 +40,6 @@ from stillhouse.corpus.code_retrieval import (
 )
 from stillhouse.corpus.code_rewrites import renamed, rewritten, rewritten_python, without_comments
 from stillhouse.corpus.code_sets import documented, load_code, split_functions, without_near_duplicates
-from stillhouse.corpus.near_duplicates import near_duplicates, shingles, signature, similarity
 
 
 def parsed(language, text):

@@ -93,6 +93,7 @@ CATALOG: dict[str, Entry] = {
         "text encoder to students for every budget",
         "an encoder, texts",
         "students along a quality and cost front",
+        "stillhouse.methods.autodistil",
     ),
     "modular_encoder": Entry(
         "ModularStarEncoder",
@@ -143,6 +144,7 @@ CATALOG: dict[str, Entry] = {
         "weak language model to a paraphrase model",
         "a language model",
         "a data set and a small model",
+        "stillhouse.methods.impossible",
     ),
     "biomedical_relations": Entry(
         "Biomedical relations",
@@ -151,6 +153,7 @@ CATALOG: dict[str, Entry] = {
         "abstracts to a knowledge graph",
         "abstracts",
         "a graph with evidence",
+        "stillhouse.methods.biomedical_relations",
     ),
     "forum_qa": Entry(
         "Forum question answering",
@@ -163,7 +166,7 @@ CATALOG: dict[str, Entry] = {
 }
 
 
-COMMAND_HOMES: dict[str, str] = {"sources": "similar_tasks", "code": "modular_encoder"}
+COMMAND_HOMES: dict[str, str] = {"sources": "similar_tasks", "kg": "biomedical_relations", "code": "modular_encoder"}
 """Words for a method's own commands beside its name: `stillhouse sources rank`. A word that is itself one of the
 method's commands is that command."""
 
