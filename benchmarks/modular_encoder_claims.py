@@ -129,11 +129,13 @@ def tables(found: Found) -> str:
     runs = list(found["exits"].values())
     blank: list[list[float]] = [[]] * (len(exits) - 1)
     lines += [_row(n, [[r["others"][n][f"{TASK}_mrr"] for r in runs], *blank], len(runs)) for n in runs[0]["others"]]
-    for value in found.get("public", {}).values():
+    for seed, value in found.get("public", {}).items():
         lines += ["", "MRR, public tasks", "", f"| task | queries, pool | {' | '.join(f'exit {e}' for e in exits)} | BM25 | MiniLM | chance |\n|---|---|{'---:|' * (len(exits) + 3)}"]  # fmt: skip
+        minilm = found.get("public, MiniLM", {}).get(seed, {})
         for task, sizes in value["sizes"].items():
-            numbers = [value["exits"][task][e]["mrr"] for e in exits] + [value[n][task]["mrr"] for n in ("BM25", "MiniLM", "chance")]  # fmt: skip
-            lines.append(f"| {task} | {sizes[0]}, {sizes[1]} | {' | '.join(f'{n:.3f}' for n in numbers)} |")
+            scores = [*(value["exits"][task][e] for e in exits), value["BM25"][task], minilm.get(task), value["chance"][task]]  # fmt: skip
+            numbers = " | ".join(f"{one['mrr']:.3f}" if one else "" for one in scores)
+            lines.append(f"| {task} | {sizes[0]}, {sizes[1]} | {numbers} |")
     return "\n".join(lines)
 
 
