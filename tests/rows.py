@@ -1,5 +1,9 @@
 """One row a method: options that make it tiny (seconds). `test_every_method.py` drives each row through everything."""
 
+from pathlib import Path
+
+import stillhouse
+
 TINY_IMAGES = {
     "data": "digits",
     "widths": (8, 16),
@@ -56,6 +60,23 @@ ROWS: dict[str, dict[str, object]] = {
         "intermediate": "mi",
         "augmentation": ("swap", "contextual"),
         "mixup": True,
+    },
+    "modular_encoder": {
+        "data": str(Path(stillhouse.__file__).parent / "diffusion"),
+        "layers": 2,
+        "exits": (1, 2),
+        "width": 32,
+        "heads": 2,
+        "key_value_heads": 1,
+        "feed_forward": 48,
+        "dimensions": 32,
+        "matryoshka": (8,),
+        "pieces": 300,
+        "pretraining_updates": 2,
+        "pretraining_batch": 8,
+        "updates": 4,
+        "batch": 8,
+        "compare": "none",
     },
     "autodistil": {
         "texts": 40,

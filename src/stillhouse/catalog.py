@@ -102,6 +102,7 @@ CATALOG: dict[str, Entry] = {
         "code search encoder with five exits",
         "a folder of source code",
         "one encoder, five sizes, an index",
+        "stillhouse.methods.modular_encoder",
     ),
     "diswot": Entry(
         "DisWOT",
