@@ -128,6 +128,27 @@ def compare_runs(folders: tyro.conf.Positional[tuple[Path, ...]], out: Path = Pa
     print(write_comparison(list(folders), out))
 
 
+def export_run(
+    run: tyro.conf.Positional[Path],
+    format: Literal["diffusers", "transformers", "safetensors", "onnx"],
+    out: Path | None = None,
+    int8: Literal["dynamic", "static"] | None = None,
+    json: bool = False,
+) -> None:
+    """The model in another tool's format, checked against the original on real inputs.
+
+    Args:
+        run: a finished run folder.
+        format: what to write.
+        out: the folder to write; RUN/export/FORMAT by default.
+        int8: with onnx, a second file with 8-bit weights; its loss of quality is shown.
+        json: machine-readable.
+    """
+    from stillhouse.exporting.export import export, print_export
+
+    print_export(export(run, format, out, int8), as_json=json)
+
+
 def claims(results: Path = Path("benchmarks/results"), json: bool = False, readme: tuple[Path, ...] = ()) -> None:
     """The papers' claims beside what was measured here.
 
@@ -181,6 +202,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "resume": resume_run,
     "compare": compare_runs,
     "recommend": recommend,
+    "export": export_run,
     "claims": claims,
 }
 

@@ -32,9 +32,12 @@ import tyro
 
 from stillhouse.core.errors import UserError, require
 from stillhouse.core.estimate import Estimate, Stage
+from stillhouse.core.options import read_options
+from stillhouse.core.portable import Portable
 from stillhouse.core.result import Result
 from stillhouse.core.run import Run
 from stillhouse.methods.fair_tables import pipeline
+from stillhouse.methods.fair_tables.portable import portable_sampler
 from stillhouse.methods.fair_tables.sampler import FairImages, FairTable, load_student
 
 
@@ -156,6 +159,11 @@ def estimate(config: Config) -> Estimate:
 def load(folder: Path) -> FairTable | FairImages:
     """The saved student, ready to generate."""
     return load_student(folder)
+
+
+def portable(run: Path) -> Portable:
+    """The sampler, and the utility and fairness of the rows that its exported forms draw."""
+    return portable_sampler(run, read_options(run, "fair_tables", Config))
 
 
 def generate(
