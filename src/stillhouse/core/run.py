@@ -5,7 +5,6 @@ config.json  environment.json  metrics.jsonl  log.txt  checkpoint/  model/  pict
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -21,6 +20,7 @@ from stillhouse.core.distributed import from_leader, rank
 from stillhouse.core.environment import environment
 from stillhouse.core.errors import UserError
 from stillhouse.core.files import read_json, write_json
+from stillhouse.core.locks import try_lock
 from stillhouse.core.result import Result, load_result
 
 
@@ -188,11 +188,9 @@ class Run:
             raise UserError(
                 f"cannot write in {self.folder} ({error.strerror})", "make the run folder writable"
             ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not try_lock(lock):
             lock.close()
-            raise UserError(f"another process works on {self.folder}", "wait for it or stop it first") from None
+            raise UserError(f"another process works on {self.folder}", "wait for it or stop it first")
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
