@@ -203,6 +203,37 @@ def recommend(
     print_recommendation(config, top, json)
 
 
+def list_runs(folder: tyro.conf.Positional[Path] = Path("runs"), json: bool = False) -> None:
+    """The runs in a folder: running, finished, stopped or broken.
+
+    Args:
+        folder: of run folders.
+        json: machine-readable.
+    """
+    from stillhouse.reporting.shelf import print_runs
+
+    print_runs(folder, as_json=json)
+
+
+def serve(
+    folder: tyro.conf.Positional[Path] = Path("runs"),
+    host: str = "127.0.0.1",
+    port: int = 8420,
+    token: str | None = None,
+) -> None:
+    """A local page: live progress, reports, comparisons, and models to try.
+
+    Args:
+        folder: of run folders, or one run.
+        host: address to listen on; anything but loopback asks visitors for a token.
+        port: to listen on.
+        token: what visitors must have; made up and printed by default, where it is needed.
+    """
+    from stillhouse.serving.app import serve
+
+    serve(folder, host, port, token)
+
+
 def doctor(json: bool = False) -> None:
     """Versions, devices, caches, disk, and what each extra lacks.
 
@@ -234,6 +265,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "recommend": recommend,
     "export": export_run,
     "claims": claims,
+    "runs": list_runs,
+    "serve": serve,
     "doctor": doctor,
     "completion": completion,
 }

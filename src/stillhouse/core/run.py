@@ -141,6 +141,15 @@ class Run:
         with self._writable(self.metrics_file) as file:
             file.write(json.dumps(values) + "\n")
 
+    def plan(self, stage: str, updates: int) -> None:
+        """Note in stages.json how many updates a stage has, so that a reader can tell what is left."""
+        if not self.leader:
+            return
+        file = self.folder / "stages.json"
+        known = read_json(file) if file.exists() else {}
+        if known.get(stage) != updates:
+            write_json(file, {**known, stage: updates})
+
     def records(self, **equal: Any) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl whose entries equal those given; a line cut short by a kill is left out."""
         if not self.metrics_file.exists():
@@ -188,7 +197,9 @@ class Run:
             raise UserError(
                 f"cannot write in {self.folder} ({error.strerror})", "make the run folder writable"
             ) from error
-        if not try_lock(lock):
+        if not try_lock(
+            lock, patience_seconds=0.2
+        ):  # a reader that asks whether the run is at work has it for an instant
             lock.close()
             raise UserError(f"another process works on {self.folder}", "wait for it or stop it first")
         lock.truncate(0)

@@ -67,6 +67,7 @@ from stillhouse.diffusion.students import (
     trainable_copy,
 )
 from stillhouse.diffusion.task import Setting, load_splits, prepare
+from stillhouse.diffusion.trials import image_trials, teacher_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,3 +270,11 @@ def portable(run: Path) -> Portable:
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample_command(load)}
+
+
+def _teacher(run: Path) -> tuple[Path | None, Config]:
+    config = read_options(run, "disback", Config)
+    return teacher_of(config), config
+
+
+TRIALS = image_trials(load, _teacher)

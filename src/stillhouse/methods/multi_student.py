@@ -71,6 +71,7 @@ from stillhouse.diffusion.students import (
     trainable_copy,
 )
 from stillhouse.diffusion.task import Setting, load_splits, prepare, weights_hash
+from stillhouse.diffusion.trials import image_trials, teacher_of
 
 DONE = "done.json"
 """In a student's part of the run: what it cost. There only when its network is."""
@@ -438,3 +439,11 @@ def student(run: Positional[Path], number: Positional[int], quiet: bool = False)
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample_command(load), "student": student}
+
+
+def _teacher(run: Path) -> tuple[Path | None, Config]:
+    config = read_options(run, "multi_student", Config)
+    return teacher_of(config), config
+
+
+TRIALS = image_trials(load, _teacher)

@@ -84,6 +84,7 @@ from stillhouse.diffusion.teacher import (
     teacher_folder,
     train_teacher,
 )
+from stillhouse.diffusion.trials import image_trials
 from stillhouse.vision.captioned_digits import CAPTIONS
 from stillhouse.vision.images import load_images, split
 
@@ -375,3 +376,13 @@ def portable(run: Path) -> Portable:
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample_command(load)}
+
+
+def _teacher(run: Path) -> tuple[Path | None, Config]:
+    config = read_options(run, "swiftbrush", Config)
+    built_in = teacher_folder(teacher_plan(config), split(load_images(BUILT_IN), seed=0).train)
+    folder = built_in if config.teacher == "train" else Path(config.teacher)
+    return folder if folder.is_dir() else None, config
+
+
+TRIALS = image_trials(load, _teacher)

@@ -43,8 +43,9 @@ from stillhouse.methods.distiller.recommend import study_of
 from stillhouse.methods.distiller.single import compared_pipelines, load_student, peer_arms, student_arms
 from stillhouse.methods.distiller.study import best_of, pipeline_of, search, space, with_layers
 from stillhouse.methods.distiller.task import data_of, open_task, shapes_before_training
+from stillhouse.methods.distiller.trial import TRIALS
 
-__all__ = ["COMMANDS", "PRESETS", "Config", "Pipeline", "distill", "estimate", "load", "portable"]
+__all__ = ["COMMANDS", "PRESETS", "TRIALS", "Config", "Pipeline", "distill", "estimate", "load", "portable"]
 
 PRESETS = {
     "laptop": Config(),

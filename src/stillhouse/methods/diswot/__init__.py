@@ -51,6 +51,7 @@ from stillhouse.vision.resnets import CifarResNet
 from stillhouse.vision.spaces import Description, load_space, words_of
 from stillhouse.vision.teachers import open_classifier
 from stillhouse.vision.training import Objective, Recipe, accuracy, draw, logits_of, train_classifier
+from stillhouse.vision.trials import classifier_trials
 
 __all__ = ["COMMANDS", "PRESETS", "Config", "distill", "estimate", "load", "plan_of", "portable", "search"]
 
@@ -371,3 +372,12 @@ def portable(run: Path) -> Portable:
     config = read_options(run, "diswot", Config)
     splits = class_splits(load_images(config.data, size=config.size or None), most=config.images)
     return portable_classifier(load(run / "model").network, splits.train, splits.report, lambda f: load(f).network)
+
+
+def _tried(run: Path) -> tuple[Student, ImageData]:
+    config = read_options(run, "diswot", Config)
+    splits = class_splits(load_images(config.data, size=config.size or None), most=config.images)
+    return load(run / "model"), splits.report
+
+
+TRIALS = classifier_trials(_tried)

@@ -39,6 +39,7 @@ from stillhouse.core.run import Run
 from stillhouse.methods.fair_tables import pipeline
 from stillhouse.methods.fair_tables.portable import portable_sampler
 from stillhouse.methods.fair_tables.sampler import FairImages, FairTable, load_student
+from stillhouse.methods.fair_tables.trial import table_trials
 
 
 @dataclass(frozen=True)
@@ -209,3 +210,4 @@ def condition(text: str) -> tuple[str, str]:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"generate": generate}
+TRIALS = table_trials(lambda run: read_options(run, "fair_tables", Config))
