@@ -19,10 +19,12 @@ import tyro
 from dmd2_arms import (
     ARMS,
     BENCH,
+    DEFAULT_ARMS,
     DIGITS_ARMS,
     LEARNING_RATES,
     LONG,
     LONG_PLAIN,
+    LONGEST,
     MNIST_ARMS,
     OURS,
     PEER_VARIANTS,
@@ -126,11 +128,11 @@ def claims_of(data: str, part: str) -> list[Claim]:
     found = {name: runs for name in names if (runs := finished_runs(data, name))}
     collect_arms(data, found)
     made = []
-    for name, id in ((LONG, "one-step"), (LONG_PLAIN, "one-step-plain")):
+    for name, id in ((LONG, "one-step"), (LONGEST, "one-step-longest"), (LONG_PLAIN, "one-step-plain")):
         if name in found:
-            gan = "" if name == LONG else ", no GAN"
+            gan = ", no GAN" if name == LONG_PLAIN else ""
             title = f"One step, {RECIPES[name].student_updates(data)} updates{gan}"
-            made += against_teacher(id, title, found[name], 0.55 if name == LONG else None, data, part)
+            made += against_teacher(id, title, found[name], None if name == LONG_PLAIN else 0.55, data, part)
     if "4 steps, backward simulation" in found:
         made += against_teacher("four-step", "4 steps", found["4 steps, backward simulation"], None, data, part)
     fids = {name: values(runs, "fid") for name, runs in found.items()}
@@ -228,24 +230,26 @@ def main(
         "digits", "mnist", "short", "text", "schedule", "speed", "memory", "kills", "peer", "write", "all"
     ] = "all",
     arms: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (),
     from_the_end: bool = False,
 ) -> None:
     """Measure one part, or all and write the result file.
 
     Args:
         part: which.
-        arms: only these arms of digits or mnist-5k, by name; all by default.
+        arms: only these arms of digits, mnist-5k or the short teacher, by name; by default all but the longest.
+        seeds: only these seeds of them; all by default.
         from_the_end: take arms and seeds in the opposite order, to share the work with another process.
     """
     torch.set_num_threads(1)
     pieces = len(ARMS) * (len(SEEDS["digits"]) + len(LEARNING_RATES)) + len(MNIST_ARMS) * len(SEEDS["mnist-5k"]) + 40
     print_estimate("dmd2", 2.5 * 3600, pieces)
     if part in ("digits", "all"):
-        run_part("digits", arms or DIGITS_ARMS, from_the_end)
+        run_part("digits", arms or DEFAULT_ARMS, from_the_end, seeds)
     if part in ("mnist", "all"):
-        run_part("mnist-5k", arms or MNIST_ARMS, from_the_end)
+        run_part("mnist-5k", arms or MNIST_ARMS, from_the_end, seeds)
     if part in ("short", "all"):
-        run_part(SHORT, arms or SHORT_ARMS, from_the_end)
+        run_part(SHORT, arms or SHORT_ARMS, from_the_end, seeds)
     if part in ("text", "all"):
         run_part("captioned digits", (OURS,), from_the_end)
     if part in ("schedule", "all"):

@@ -262,7 +262,8 @@ def stages(full: bool) -> Iterator[Item]:
         for data, hops in SETS.items():
             for network in ("gat", "gcn"):
                 yield "transfer", data, hops, seed, network, partial(transfer, with_full=full)
-    yield "molecules", "hiv", 2, 0, "gin", molecules
+    for seed in range(5 if full else 1):
+        yield "molecules", "hiv", 2, seed, "gin", molecules
     if full:
         for seed in range(5):
             yield from (("gradient", d, h, seed, "gin", gradient) for d, h in SETS.items())
