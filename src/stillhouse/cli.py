@@ -155,16 +155,18 @@ def export_run(
     print_export(export(run, format, out, int8), as_json=json)
 
 
-def claims(results: Path = Path("benchmarks/results"), json: bool = False, readme: tuple[Path, ...] = ()) -> None:
+def claims(results: Path | None = None, json: bool = False, readme: tuple[Path, ...] = ()) -> None:
     """The papers' claims beside what was measured here.
 
     Args:
-        results: folder of result files that the benchmarks write.
+        results: folder of result files that the benchmarks write; by default ./benchmarks/results, or those that came with stillhouse.
         json: machine-readable.
         readme: Markdown files: put the table between their claims markers instead of printing it.
     """
-    from stillhouse.reporting.claims import print_claims, update_file
+    from stillhouse.reporting.claims import print_claims, results_folder, update_file
 
+    here = Path("benchmarks/results")
+    results = results or (here if here.is_dir() else results_folder() or here)
     if not readme:
         print_claims(results, as_json=json)
     for file in readme:
