@@ -1,6 +1,6 @@
 """A run is a folder, and everything about a run is in it.
 
-config.json  environment.json  metrics.jsonl  log.txt  checkpoint/  model/  pictures/  result.json  report.html
+config.json  environment.json  stages.json  metrics.jsonl  log.txt  checkpoint/  model/  pictures/  result.json  report.html
 """
 
 from __future__ import annotations

@@ -108,23 +108,24 @@ class Shelf:
         found = self._read_headline(entry) if entry.state == "finished" else None
         return replace(entry, state="broken", trouble=found) if isinstance(found, str) else entry
 
-    def _folders(self) -> list[tuple[str, Path]]:
+    def _folders(self) -> list[tuple[str, str]]:
         if (self.folder / "config.json").is_file():
-            return [(self.folder.resolve().name, self.folder)]
+            return [(self.folder.resolve().name, str(self.folder))]
         with os.scandir(self.folder) as entries:
-            return [(e.name, Path(e.path)) for e in entries if e.name[0] != "." and e.is_dir()]
+            return [(e.name, e.path) for e in entries if e.name[0] != "." and e.is_dir()]
 
-    def _entry(self, name: str, folder: Path) -> Entry | None:
-        changed = _changed(folder / "config.json")
+    def _entry(self, name: str, folder: str) -> Entry | None:
+        # paths as text: a thousand Path objects take longer than a thousand looks at the disk
+        changed = _changed(os.path.join(folder, "config.json"))  # noqa: PTH118
         if changed is None:
             return None
         known = self._configs.get(name)
         if known is None or known[0] != changed:
-            known = self._configs[name] = (changed, _read_config(name, folder, changed))
+            known = self._configs[name] = (changed, _read_config(name, Path(folder), changed))
         entry = known[1]
-        if entry.state == "broken" or _changed(folder / "result.json") is not None:
+        if entry.state == "broken" or _changed(os.path.join(folder, "result.json")) is not None:  # noqa: PTH118
             return entry
-        return replace(entry, state="running" if is_locked(folder / ".lock") else "stopped")
+        return replace(entry, state="running" if is_locked(entry.folder / ".lock") else "stopped")
 
     def _read_headline(self, entry: Entry) -> Headline | str:
         file = entry.folder / "result.json"
@@ -135,9 +136,9 @@ class Shelf:
         return known[1]
 
 
-def _changed(file: Path) -> int | None:
+def _changed(file: Path | str) -> int | None:
     try:
-        return file.stat().st_mtime_ns
+        return os.stat(file).st_mtime_ns  # noqa: PTH116
     except OSError:
         return None
 

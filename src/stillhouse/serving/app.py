@@ -99,11 +99,11 @@ class Pages:
 
     def listing(self, text: str = "", method: str = "", state: str = "", page: int = 1) -> None:
         """All runs, those at work with their progress."""
+        entries = self.shelf.entries()
         with self.main():
-            self.html(list_html(self.shelf, Asked(text[:100], method[:50], state[:20], page)))
+            self.html(list_html(self.shelf, Asked(text[:100], method[:50], state[:20], page), entries))
             at_work = self.html("")
-            running = [entry for entry in self.shelf.entries() if entry.state == "running"]
-            if running:
+            if any(entry.state == "running" for entry in entries):
                 self.ui.timer(REFRESH_SECONDS, lambda: at_work.set_content(at_work_html(self.shelf)))
 
     def main(self) -> Any:

@@ -43,9 +43,9 @@ class Row:
     teacher: str = ""
 
 
-def list_html(shelf: Shelf, asked: Asked) -> str:
-    """The list as an HTML fragment."""
-    everything = shelf.entries()
+def list_html(shelf: Shelf, asked: Asked, entries: Sequence[Entry] | None = None) -> str:
+    """The list as an HTML fragment, of entries that are read already or now."""
+    everything = shelf.entries() if entries is None else entries
     found = matching(shelf, everything, asked)
     pages = max(1, -(-len(found) // ON_A_PAGE))
     page = min(max(1, asked.page), pages)
