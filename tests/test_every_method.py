@@ -118,7 +118,7 @@ def test_resume_after_a_stop_equals_the_straight_run(method, finished, tmp_path,
             assert all(one[key].equal(two[key]) for key in one), f"{name} differs after resuming"
 
 
-CACHED_STAGES = ("teacher", "pretraining", "language model")
+CACHED_STAGES = ("teacher", "pretraining", "language model", "critic")
 """Trained once and cached: only the first run that needs one records it."""
 
 

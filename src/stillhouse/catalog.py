@@ -97,6 +97,7 @@ CATALOG: dict[str, Entry] = {
         "text encoder to students for every budget",
         "an encoder, texts",
         "students along a quality and cost front",
+        "stillhouse.methods.autodistil",
     ),
     "modular_encoder": Entry(
         "ModularStarEncoder",
@@ -146,6 +147,7 @@ CATALOG: dict[str, Entry] = {
         "weak language model to a paraphrase model",
         "a language model",
         "a data set and a small model",
+        "stillhouse.methods.impossible",
     ),
     "biomedical_relations": Entry(
         "Biomedical relations",
@@ -154,6 +156,7 @@ CATALOG: dict[str, Entry] = {
         "abstracts to a knowledge graph",
         "abstracts",
         "a graph with evidence",
+        "stillhouse.methods.biomedical_relations",
     ),
     "forum_qa": Entry(
         "Forum question answering",
@@ -166,7 +169,7 @@ CATALOG: dict[str, Entry] = {
 }
 
 
-COMMAND_HOMES: dict[str, str] = {"sources": "similar_tasks"}
+COMMAND_HOMES: dict[str, str] = {"sources": "similar_tasks", "kg": "biomedical_relations"}
 """Words for a method's own commands beside its name: `stillhouse sources rank`. A word that is itself one of the
 method's commands is that command."""
 
