@@ -26,7 +26,11 @@ class Entry:
 
 
 class Method(Protocol):
-    """What a method's module offers."""
+    """What a method's module offers.
+
+    Two more are optional: `portable(run_folder) -> core.portable.Portable`, what `stillhouse export` is told of its model,
+    and `TRIALS`, what `stillhouse serve` lets a visitor try (core.trial.Trial by title).
+    """
 
     Config: type[Any]
     """Frozen dataclass; its attribute docstrings are the help."""
