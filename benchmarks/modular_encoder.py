@@ -234,6 +234,20 @@ def arms_of(found: Mapping[str, Mapping[int, Any]]) -> Iterator[ClaimedArm]:
                 yield ClaimedArm("exits", Arm(f"AdaptiveLayerLoss, layer {exit}", "peer", peer_scores, Cost(), seed))
 
 
+def public_arms(found: Mapping[str, Mapping[int, Any]]) -> Iterator[ClaimedArm]:
+    """What was measured on the public tasks."""
+    for seed, value in found.get("public", {}).items():
+        tasks = value["sizes"]
+        rows = {f"exit {i}": {t: value["exits"][t][i] for t in tasks} for i in next(iter(value["exits"].values()))}
+        rows |= {name: value[name] for name in ("BM25", "chance")}
+        if seed in found.get("public, MiniLM", {}):
+            rows["MiniLM, zero-shot"] = found["public, MiniLM"][seed]
+        for name, by_task in rows.items():
+            scores = {f"{task}_{m}": v for task, ms in by_task.items() for m, v in ms.items()}
+            role = "student" if name.startswith("exit") else "floor" if name == "chance" else "peer"
+            yield ClaimedArm("public tasks", Arm(name, role, scores, Cost(), seed))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
@@ -258,7 +272,7 @@ def main() -> None:
     if options.table:
         print(tables(found))
         return
-    bench.arms = list(arms_of(found))
+    bench.arms = [*arms_of(found), *public_arms(found)]
     print(bench.write(claims(found)))
 
 
