@@ -42,14 +42,14 @@ def test_starts_without_torch(args):
 
 @pytest.mark.parametrize("args", [["--help"], ["list"]])
 def test_answers_in_half_a_second(args):
+    """Processor seconds, which a busy machine does not stretch; benchmarks/product.py measures the wait."""
     times = []
     for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        before = os.times()
         assert stillhouse(*args).returncode == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        # of the processor: on a busy machine the clock on the wall tells of the others
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(times) < 0.5
+        after = os.times()
+        times.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    assert 0 < min(times) < 0.5
 
 
 def test_list_names_fourteen_methods():
