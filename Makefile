@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test check fix install lock clean
+.PHONY: demo test check fix docs install lock clean
 
 install: .venv/ready
 
@@ -25,6 +25,10 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The documents as a site in build/docs; any warning fails
+docs: install
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
 
 fix: install
 	$(BIN)/ruff check --fix .

@@ -1,13 +1,15 @@
 """The command line: quick to start, one line an error, exit codes."""
 
 import json
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 
-from stillhouse.cli import main
+from stillhouse import completion
+from stillhouse import doctor as diagnosis
+from stillhouse.cli import COMMANDS, Launch, main
 
 
 def stillhouse(*args, **more):
@@ -40,12 +42,14 @@ def test_starts_without_torch(args):
 
 @pytest.mark.parametrize("args", [["--help"], ["list"]])
 def test_answers_in_half_a_second(args):
+    """Processor seconds, which a busy machine does not stretch; benchmarks/product.py measures the wait."""
     times = []
     for _ in range(3):
-        started = time.perf_counter()
+        before = os.times()
         assert stillhouse(*args).returncode == 0
-        times.append(time.perf_counter() - started)
-    assert min(times) < 0.5
+        after = os.times()
+        times.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    assert 0 < min(times) < 0.5
 
 
 def test_list_names_fourteen_methods():
@@ -89,6 +93,65 @@ def test_wrong_option_is_code_2(monkeypatch, capsys):
     code, _, errors = here(["run", "dmd2", "--studnet-updates", "5"], monkeypatch, capsys)
     assert code == 2
     assert "student-updates" in errors
+
+
+def test_json_of_the_list_is_the_same_by_both_names():
+    assert stillhouse("list", "--json").stdout == stillhouse("list", "--as", "json").stdout
+
+
+def test_colours_only_on_a_terminal_that_wants_them():
+    code = "import pty, sys; sys.exit(pty.spawn([sys.executable, '-m', 'stillhouse', 'resume', '--help']) >> 8)"
+
+    def on_a_terminal(**more):
+        environment = {**os.environ, "TERM": "xterm", **more}
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=True).stdout
+
+    assert b"\x1b[" in on_a_terminal()
+    assert b"\x1b[" not in on_a_terminal(NO_COLOR="1")
+    assert "\x1b[" not in stillhouse("resume", "--help").stdout
+
+
+def test_doctor_is_well(monkeypatch, capsys):
+    code, out, _ = here(["doctor", "--json"], monkeypatch, capsys)
+    told = json.loads(out)
+    assert code == 0 and told["findings"] == []
+    assert told["versions"]["torch"].startswith("2.13") and told["extras"]["tables"] == []
+    assert "dev" not in told["extras"] and told["disk"]["runs"] > 0
+
+
+def test_doctor_names_what_is_wrong(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("STILLHOUSE_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(
+        diagnosis, "installed", lambda name: None if name == "fairlearn" else "999" if name == "rdkit" else "2.13"
+    )
+    report = diagnosis.examine()
+    assert report["extras"]["tables"][0] == "fairlearn" and "fairlearn" in report["extras"]["all"]
+    text = "\n".join(diagnosis.lines(report))
+    assert "lacks fairlearn" in text and "pip install 'stillhouse[tables]'" in text
+    assert f"{tmp_path}/nowhere, which is not a folder" in " ".join(f["what"] for f in report["findings"])
+    assert any("lacks transformers" in f["what"] and "(found 2.13)" in f["what"] for f in report["findings"])
+    code, _, errors = here(["doctor"], monkeypatch, capsys)
+    assert code == 2 and errors.startswith("stillhouse: ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["exp"], "export"),
+        (["run", "mir"], "mirage"),
+        (["mirage", "sk"], "skew"),
+        (["run", "mirage", "--max-b"], "--max-bytes"),
+    ],
+)
+def test_completion_in_bash(typed, offered, monkeypatch, tmp_path):
+    monkeypatch.setattr(completion, "CATALOG", {"mirage": None})
+    monkeypatch.setattr(completion, "COMMAND_HOMES", {})
+    script = tmp_path / "completion"
+    script.write_text(completion.completion_script("bash", COMMANDS, Launch))
+    words = " ".join(["stillhouse", *typed])
+    code = f"source {script}; COMP_WORDS=({words}); COMP_CWORD={len(typed)}; _tyro_stillhouse; echo ${{COMPREPLY[@]}}"
+    told = subprocess.run(["bash", "-c", code], capture_output=True, text=True)
+    assert told.stdout.split() == [offered], told.stderr
 
 
 def test_dry_run_says_config_and_cost_and_makes_nothing(tmp_path, monkeypatch, capsys):

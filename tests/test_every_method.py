@@ -12,7 +12,9 @@ from rows import ROWS
 from stillhouse import launch
 from stillhouse.catalog import CATALOG, load_method
 from stillhouse.core import training
+from stillhouse.core.errors import UserError
 from stillhouse.core.run import Run
+from stillhouse.exporting.export import export
 
 pytestmark = pytest.mark.parametrize("method", ROWS)
 
@@ -52,6 +54,36 @@ def test_model_loads(method, finished):
     assert stillhouse.load(finished(method).folder) is not None
 
 
+def test_its_formats_are_the_same_model(method, finished, tmp_path):
+    run = finished(method)
+    if not hasattr(load_method(method), "portable"):
+        with pytest.raises(UserError, match="is not a network"):
+            export(run.folder, "safetensors", tmp_path / "out")
+        return
+    format = next(iter(load_method(method).portable(run.folder).opens))
+    made = export(run.folder, format, tmp_path / format)
+    original, copy = made.checks
+    assert copy.difference <= 1e-5 * original.scale
+    assert copy.metrics == pytest.approx(original.metrics, abs=1e-6)
+    card = (made.folder / "README.md").read_text(encoding="utf-8")
+    assert f"## As {format}" in card and "Checked on" in card and "## Licence" in card
+
+
+ONE_A_WORKBENCH = ("dmd2", "distiller", "similar_tasks")
+
+
+def test_its_onnx_file_is_the_same_model(method, finished, tmp_path):
+    if method not in ONE_A_WORKBENCH:
+        pytest.skip("networks of the same kind are written by another method's test")
+    made = export(finished(method).folder, "onnx", tmp_path / "onnx", int8="dynamic")
+    original, full, small = made.checks
+    assert full.share <= 1e-5 and small.share > full.share
+    assert full.metrics == pytest.approx(original.metrics, rel=1e-3, abs=1e-3)
+    assert small.size_bytes < full.size_bytes
+    told = json.loads((made.folder / "export.json").read_text())
+    assert [check["name"] for check in told["checks"]] == ["original", "onnx", "onnx int8 dynamic"]
+
+
 def test_resume_after_a_stop_equals_the_straight_run(method, finished, tmp_path, monkeypatch):
     straight = finished(method)
     updates_seen = 0
@@ -86,7 +118,7 @@ def test_resume_after_a_stop_equals_the_straight_run(method, finished, tmp_path,
             assert all(one[key].equal(two[key]) for key in one), f"{name} differs after resuming"
 
 
-CACHED_STAGES = ("teacher", "pretraining", "language model")
+CACHED_STAGES = ("teacher", "pretraining", "language model", "critic")
 """Trained once and cached: only the first run that needs one records it."""
 
 

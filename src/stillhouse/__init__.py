@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stillhouse.core.errors import UserError
-    from stillhouse.launch import load, resume, run
+    from stillhouse.launch import claims, compare, load, resume, run
 
-__all__ = ["UserError", "load", "resume", "run"]
+__all__ = ["UserError", "claims", "compare", "load", "resume", "run"]
 
 
 def __getattr__(name: str) -> Any:

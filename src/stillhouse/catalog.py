@@ -26,7 +26,11 @@ class Entry:
 
 
 class Method(Protocol):
-    """What a method's module offers."""
+    """What a method's module offers.
+
+    Two more are optional: `portable(run_folder) -> core.portable.Portable`, what `stillhouse export` is told of its model,
+    and `TRIALS`, what `stillhouse serve` lets a visitor try (core.trial.Trial by title).
+    """
 
     Config: type[Any]
     """Frozen dataclass; its attribute docstrings are the help."""
@@ -93,6 +97,7 @@ CATALOG: dict[str, Entry] = {
         "text encoder to students for every budget",
         "an encoder, texts",
         "students along a quality and cost front",
+        "stillhouse.methods.autodistil",
     ),
     "modular_encoder": Entry(
         "ModularStarEncoder",
@@ -101,6 +106,7 @@ CATALOG: dict[str, Entry] = {
         "code search encoder with five exits",
         "a folder of source code",
         "one encoder, five sizes, an index",
+        "stillhouse.methods.modular_encoder",
     ),
     "diswot": Entry(
         "DisWOT",
@@ -142,6 +148,7 @@ CATALOG: dict[str, Entry] = {
         "weak language model to a paraphrase model",
         "a language model",
         "a data set and a small model",
+        "stillhouse.methods.impossible",
     ),
     "biomedical_relations": Entry(
         "Biomedical relations",
@@ -150,6 +157,7 @@ CATALOG: dict[str, Entry] = {
         "abstracts to a knowledge graph",
         "abstracts",
         "a graph with evidence",
+        "stillhouse.methods.biomedical_relations",
     ),
     "forum_qa": Entry(
         "Forum question answering",
@@ -163,7 +171,12 @@ CATALOG: dict[str, Entry] = {
 }
 
 
-COMMAND_HOMES: dict[str, str] = {"sources": "similar_tasks", "ask": "forum_qa"}
+COMMAND_HOMES: dict[str, str] = {
+    "ask": "forum_qa",
+    "code": "modular_encoder",
+    "kg": "biomedical_relations",
+    "sources": "similar_tasks",
+}
 """Words for a method's own commands beside its name: `stillhouse sources rank`. A word that is itself one of the
 method's commands is that command."""
 

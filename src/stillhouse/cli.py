@@ -1,12 +1,14 @@
 """The commands. Starts without importing torch; every error a user can mend is one line and exit code 2.
 
-Exit codes: 0 done; 2 something in the user's hands is wrong; 130 stopped and resumable.
+Exit codes: 0 done; 1 an error of stillhouse's own, with a traceback; 2 something in the user's hands is wrong; 130 stopped and
+resumable.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import io
 import json
 import os
 import sys
@@ -22,13 +24,17 @@ from stillhouse.catalog import CATALOG, COMMAND_HOMES, load_method
 from stillhouse.core.errors import Interrupted, UserError
 
 
-def list_methods(as_: Annotated[Literal["text", "json", "markdown"], tyro.conf.arg(name="as")] = "text") -> None:
+def list_methods(
+    as_: Annotated[Literal["text", "json", "markdown"], tyro.conf.arg(name="as")] = "text",
+    json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
     """The fourteen methods: task, what you give, what you get.
 
     Args:
         as_: text, json, or markdown (the README's table).
+        json_: machine-readable, as `--as json`.
     """
-    if as_ == "json":
+    if json_ or as_ == "json":
         print(json.dumps({name: dataclasses.asdict(entry) for name, entry in CATALOG.items()}, indent=1))
         return
     if as_ == "markdown":
@@ -128,16 +134,39 @@ def compare_runs(folders: tyro.conf.Positional[tuple[Path, ...]], out: Path = Pa
     print(write_comparison(list(folders), out))
 
 
-def claims(results: Path = Path("benchmarks/results"), json: bool = False, readme: tuple[Path, ...] = ()) -> None:
+def export_run(
+    run: tyro.conf.Positional[Path],
+    format: Literal["diffusers", "transformers", "safetensors", "onnx"],
+    out: Path | None = None,
+    int8: Literal["dynamic", "static"] | None = None,
+    json: bool = False,
+) -> None:
+    """The model in another tool's format, checked against the original on real inputs.
+
+    Args:
+        run: a finished run folder.
+        format: what to write.
+        out: the folder to write; RUN/export/FORMAT by default.
+        int8: with onnx, a second file with 8-bit weights; its loss of quality is shown.
+        json: machine-readable.
+    """
+    from stillhouse.exporting.export import export, print_export
+
+    print_export(export(run, format, out, int8), as_json=json)
+
+
+def claims(results: Path | None = None, json: bool = False, readme: tuple[Path, ...] = ()) -> None:
     """The papers' claims beside what was measured here.
 
     Args:
-        results: folder of result files that the benchmarks write.
+        results: folder of result files that the benchmarks write; by default ./benchmarks/results, or those that came with stillhouse.
         json: machine-readable.
         readme: Markdown files: put the table between their claims markers instead of printing it.
     """
-    from stillhouse.reporting.claims import print_claims, update_file
+    from stillhouse.reporting.claims import print_claims, results_folder, update_file
 
+    here = Path("benchmarks/results")
+    results = results or (here if here.is_dir() else results_folder() or here)
     if not readme:
         print_claims(results, as_json=json)
     for file in readme:
@@ -176,19 +205,79 @@ def recommend(
     print_recommendation(config, top, json)
 
 
+def list_runs(folder: tyro.conf.Positional[Path] = Path("runs"), json: bool = False) -> None:
+    """The runs in a folder: running, finished, stopped or broken.
+
+    Args:
+        folder: of run folders.
+        json: machine-readable.
+    """
+    from stillhouse.reporting.shelf import print_runs
+
+    print_runs(folder, as_json=json)
+
+
+def serve(
+    folder: tyro.conf.Positional[Path] = Path("runs"),
+    host: str = "127.0.0.1",
+    port: int = 8420,
+    token: str | None = None,
+) -> None:
+    """A local page: live progress, reports, comparisons, and models to try.
+
+    Args:
+        folder: of run folders, or one run.
+        host: address to listen on; anything but loopback asks visitors for a token.
+        port: to listen on.
+        token: what visitors must have; made up and printed by default, where it is needed.
+    """
+    from stillhouse.serving.app import serve
+
+    serve(folder, host, port, token)
+
+
+def doctor(json: bool = False) -> None:
+    """Versions, devices, caches, disk, and what each extra lacks.
+
+    Args:
+        json: machine-readable.
+    """
+    from stillhouse.doctor import print_examination
+
+    print_examination(as_json=json)
+
+
+def completion(shell: tyro.conf.Positional[Literal["bash", "zsh"]]) -> None:
+    """A script that completes commands, methods and options, for your shell's folder of completions.
+
+    bash: ~/.local/share/bash-completion/completions/stillhouse. zsh: a file _stillhouse in a folder of $fpath.
+
+    Args:
+        shell: whose.
+    """
+    from stillhouse.completion import completion_script
+
+    print(completion_script(shell, COMMANDS, Launch), end="")
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_methods,
     "resume": resume_run,
     "compare": compare_runs,
     "recommend": recommend,
+    "export": export_run,
     "claims": claims,
+    "runs": list_runs,
+    "serve": serve,
+    "doctor": doctor,
+    "completion": completion,
 }
 
 
 def print_help() -> None:
     """The commands, a line each."""
     rows = {"run": run_method, **COMMANDS}
-    lines = [f"  {name:9} {(function.__doc__ or '').strip().splitlines()[0]}" for name, function in rows.items()]
+    lines = [f"  {name:10} {(function.__doc__ or '').strip().splitlines()[0]}" for name, function in rows.items()]
     _print_lines(
         "usage: stillhouse COMMAND [options]",
         "",
@@ -196,13 +285,14 @@ def print_help() -> None:
         "",
         *lines,
         *(
-            f"  {word:9} The commands of {method}, e.g. stillhouse {word} --help"
+            f"  {word:10} The commands of {method}, e.g. stillhouse {word} --help"
             for word, method in COMMAND_HOMES.items()
         ),
-        f"  {'METHOD':9} A method's own commands, e.g. stillhouse mirage --help",
+        f"  {'METHOD':10} A method's own commands, e.g. stillhouse mirage --help",
         "",
         "Each command has --help. --debug shows the traceback of an error.",
         "Exit codes: 0 done, 2 something to mend (one line says what), 130 stopped and resumable.",
+        "Listings take --json. Colours are off in pipes and where $NO_COLOR is set.",
     )
 
 
@@ -245,11 +335,21 @@ def _print_lines(*lines: str) -> None:
     print("\n".join(lines))
 
 
+def plain_output() -> None:
+    """No colours where $NO_COLOR is set, and no error for a sign that the terminal cannot show."""
+    if os.environ.get("NO_COLOR"):
+        tyro._experimental_options["ansi_codes"] = False  # rich looks at the variable itself
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def main() -> None:
     """Entry point of `stillhouse`."""
     args = sys.argv[1:]
     debug = "--debug" in args
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    plain_output()
     try:
         dispatch([arg for arg in args if arg != "--debug"])
     except UserError as error:

@@ -104,6 +104,35 @@ def load(folder: str | Path) -> Any:
     return load_method(record["method"]).load(Path(folder) / "model")
 
 
+def compare(*folders: str | Path, out: str | Path = "comparison.html") -> Path:
+    """Write one page for several finished runs, quality against cost, and return its path.
+
+    Raises:
+        UserError: fewer than two runs, one has not finished, or they share no metric.
+    """
+    from stillhouse.reporting.comparison import write_comparison
+
+    return write_comparison([Path(folder) for folder in folders], Path(out))
+
+
+def claims(results: str | Path | None = None) -> list[dict[str, Any]]:
+    """The papers' claims and what was measured here, a dictionary a claim.
+
+    Args:
+        results: folder of result files; by default those that came with stillhouse.
+
+    Raises:
+        UserError: there are none, or one is damaged.
+    """
+    from stillhouse.core.evidence import load_evidence
+    from stillhouse.reporting.claims import claims_data, results_folder
+
+    folder = Path(results) if results else results_folder()
+    if folder is None:
+        raise UserError("this installation came without result files", "name a folder of them")
+    return claims_data(load_evidence(folder))
+
+
 def preset_config(module: Method, method: str, preset: str) -> Any:
     """The config of a preset.
 

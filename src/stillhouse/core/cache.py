@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from stillhouse.core.errors import UserError
 from stillhouse.core.files import content_hash, make_folder_atomically
+from stillhouse.core.locks import wait_for_lock
 
 
 def cache_root() -> Path:
@@ -33,7 +33,7 @@ def cached_folder(kind: str, key: tuple[bytes | str, ...], make: Callable[[Path]
                 "set $STILLHOUSE_CACHE to a writable folder",
             ) from error
         with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be making it
+            wait_for_lock(lock)  # another process may be making it
             if not folder.is_dir():
                 make_folder_atomically(folder, make)
     return folder

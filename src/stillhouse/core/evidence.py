@@ -6,7 +6,6 @@ started again), states its claims from the arms' numbers, and writes benchmarks/
 
 from __future__ import annotations
 
-import fcntl
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from stillhouse.core.environment import commit, environment
 from stillhouse.core.errors import UserError
 from stillhouse.core.estimate import minutes
 from stillhouse.core.files import content_hash, read_json, write_json
+from stillhouse.core.locks import wait_for_lock
 from stillhouse.core.result import Arm
 
 Verdict = Literal["held", "not separable", "not held"]
@@ -156,7 +156,7 @@ class Bench:
         file = self._file(key)
         self.pieces.mkdir(parents=True, exist_ok=True)
         with file.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            wait_for_lock(lock)
             if not file.exists():
                 started = time.monotonic()
                 value = compute()

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import cattrs
 from cattrs.strategies import configure_union_passthrough
 
-from stillhouse.core.errors import UserError
+from stillhouse.core.errors import UserError, require
+from stillhouse.core.files import read_json
 
 Config = TypeVar("Config")
 
@@ -40,3 +41,15 @@ def from_plain(options: dict[str, Any], kind: type[Config], folder: Path) -> Con
             f"the config of {folder} does not fit this version of stillhouse",
             "resume with the version that started the run (environment.json names it)",
         ) from error
+
+
+def read_options(run: Path, method: str, kind: type[Config]) -> Config:
+    """The config of a run folder.
+
+    Raises:
+        UserError: not a run folder, a run of another method, or of another version.
+    """
+    record = read_json(run / "config.json")
+    found = record.get("method") if isinstance(record, dict) else None
+    require(found == method, f"{run} is not a {method} run", "name another folder")
+    return from_plain(record["config"], kind, run)

@@ -1,11 +1,10 @@
 """A run is a folder, and everything about a run is in it.
 
-config.json  environment.json  metrics.jsonl  log.txt  checkpoint/  model/  pictures/  result.json  report.html
+config.json  environment.json  stages.json  metrics.jsonl  log.txt  checkpoint/  model/  pictures/  result.json  report.html
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -21,6 +20,7 @@ from stillhouse.core.distributed import from_leader, rank
 from stillhouse.core.environment import environment
 from stillhouse.core.errors import UserError
 from stillhouse.core.files import read_json, write_json
+from stillhouse.core.locks import try_lock
 from stillhouse.core.result import Result, load_result
 
 
@@ -141,6 +141,15 @@ class Run:
         with self._writable(self.metrics_file) as file:
             file.write(json.dumps(values) + "\n")
 
+    def plan(self, stage: str, updates: int) -> None:
+        """Note in stages.json how many updates a stage has, so that a reader can tell what is left."""
+        if not self.leader:
+            return
+        file = self.folder / "stages.json"
+        known = read_json(file) if file.exists() else {}
+        if known.get(stage) != updates:
+            write_json(file, {**known, stage: updates})
+
     def records(self, **equal: Any) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl whose entries equal those given; a line cut short by a kill is left out."""
         if not self.metrics_file.exists():
@@ -188,11 +197,11 @@ class Run:
             raise UserError(
                 f"cannot write in {self.folder} ({error.strerror})", "make the run folder writable"
             ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not try_lock(
+            lock, patience_seconds=0.2
+        ):  # a reader that asks whether the run is at work has it for an instant
             lock.close()
-            raise UserError(f"another process works on {self.folder}", "wait for it or stop it first") from None
+            raise UserError(f"another process works on {self.folder}", "wait for it or stop it first")
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()

@@ -79,6 +79,7 @@ def fit(
     done, seconds = _restore(state, folder, run)
     if done >= updates:
         return Fitted(done, seconds)
+    run.plan(stage, updates)
     if run.leader:
         _forget_metrics_after(done, stage, run)
     progress = Progress(stage, updates, done, quiet=run.quiet or not run.leader)

@@ -51,9 +51,9 @@ class Generator:
         rows = list(dict.fromkeys(conditions))
         labels = torch.tensor([rows.index(condition) for condition in conditions])
         sampler = student_sampler(self.denoiser, self.sigmas, self.autoencoder)
-        return draw_images(sampler, self._conditions(rows), labels, seed)
+        return draw_images(sampler, self.conditions_of(rows), labels, seed)
 
-    def _conditions(self, rows: Sequence[int | str]) -> Conditions:
+    def conditions_of(self, rows: Sequence[int | str]) -> Conditions:
         texts = tuple(map(str, rows))
         if self.text_encoder:
             require_known_words(texts, self.text_encoder)

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
@@ -37,6 +38,7 @@ class Outputs(NamedTuple):
     """What a forward pass shows."""
 
     logits: Float[Tensor, "batch classes"]
+    """Of no class where the model has no classification head."""
     hidden: tuple[Float[Tensor, "batch tokens width"], ...]
     """Embeddings first, then each layer's states."""
     attention: tuple[Float[Tensor, "batch heads tokens tokens"], ...]
@@ -112,18 +114,31 @@ def load_classifier(folder: Path, class_names: Sequence[str] = ()) -> PreTrained
     Raises:
         UserError: no such folder, damaged, or without safetensors weights.
     """
-    load_config(folder)
     names = list(class_names)
     labels = {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}, "num_labels": len(names)}  # fmt: skip
+    return _load(AutoModelForSequenceClassification, folder, labels if names else {})
+
+
+def load_encoder(folder: Path) -> PreTrainedModel:
+    """An encoder without a head.
+
+    Raises:
+        UserError: no such folder, damaged, or without safetensors weights.
+    """
+    return _load(AutoModel, folder, {})
+
+
+def _load(kind: Any, folder: Path, given: Mapping[str, Any]) -> PreTrainedModel:
+    load_config(folder)
     try:
-        return AutoModelForSequenceClassification.from_pretrained(
+        return kind.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
             attn_implementation="eager",
             dtype=torch.float32,
-            **(labels if names else {}),
+            **given,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
@@ -207,7 +222,13 @@ def forward(model: PreTrainedModel, batch: Batch, *, attention: bool = False) ->
     made = model(
         **given, attention_mask=batch.mask.long(), output_hidden_states=True, output_attentions=attention, return_dict=True
     )  # fmt: skip
-    return Outputs(made.logits, tuple(made.hidden_states), tuple(made.attentions) if attention else ())
+    logits = made.logits if "logits" in made else made.last_hidden_state[:, 0, :0]
+    return Outputs(logits, tuple(made.hidden_states), tuple(made.attentions) if attention else ())
+
+
+def classes_of(model: PreTrainedModel) -> int:
+    """Classes that the model tells apart; 0 without a classification head."""
+    return int(model.config.num_labels or 0) if "ForSequenceClassification" in type(model).__name__ else 0
 
 
 def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:

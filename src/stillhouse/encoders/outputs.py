@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from stillhouse.core.cache import cached_folder
 from stillhouse.core.files import write_json
 from stillhouse.encoders.batches import Items, assemble, ordered_batches
-from stillhouse.encoders.models import Outputs, forward, weights_hash
+from stillhouse.encoders.models import Outputs, classes_of, forward, weights_hash
 
 FORMAT = "teacher outputs 2"
 
@@ -150,7 +150,7 @@ def _compute(teacher: PreTrainedModel, items: Items, wanted: Wanted, batch: int,
     squares = np.concatenate([[0], np.cumsum(lengths.astype(np.int64) ** 2)])
     config, n = teacher.config, len(items)
     depth = config.num_hidden_layers + 1
-    logits = np.zeros((n, int(config.num_labels or 0)), np.float32)
+    logits = np.zeros((n, classes_of(teacher)), np.float32)
     first = _array(folder / "first.npy", (n, depth, config.hidden_size)) if wanted.first_tokens else None
     hidden = {i: _array(folder / f"hidden-{i}.npy", (int(offsets[-1]), config.hidden_size)) for i in wanted.layers}
     attention = {

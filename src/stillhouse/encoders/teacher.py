@@ -49,6 +49,7 @@ class Plan:
     pieces: int
     pretraining_updates: int
     seed: int = 0
+    batch: int = BATCH
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def _trained(
     model, tokenizer = start()
     to_best_device(model)
     train, select = (_items(tokenizer, texts, plan.max_tokens) for texts in (data.train, data.select))
-    recipe = Recipe(plan.updates, BATCH, plan.rate, checks=min(4, plan.updates))
+    recipe = Recipe(plan.updates, plan.batch, plan.rate, checks=min(4, plan.updates))
     best, fitted = finetune(model, train, select, recipe, data.metric, run, "teacher", plan.seed)
 
     def fill(into: Path) -> None:
@@ -168,7 +169,7 @@ def _from_scratch(plan: Plan, data: TextData, run: Run) -> tuple[PreTrainedModel
     pad = int(tokenizer.pad_token_id)
     model = new_student(plan.scratch, len(tokenizer), plan.max_tokens, data.class_names, pad)
     items = _items(tokenizer, texts, plan.max_tokens)
-    recipe = Recipe(plan.pretraining_updates, BATCH, 1e-3)
+    recipe = Recipe(plan.pretraining_updates, plan.batch, 1e-3)
     special = tokenizer.all_special_ids
     seed = derive_seed("pretraining", plan.seed)
     pretrain(MaskedLM(model), items, special, int(tokenizer.mask_token_id), recipe, run, "pretraining", seed)

@@ -38,6 +38,8 @@ from typing import Literal
 from stillhouse.core.distributed import from_leader
 from stillhouse.core.errors import require
 from stillhouse.core.estimate import Estimate
+from stillhouse.core.options import read_options
+from stillhouse.core.portable import Portable
 from stillhouse.core.result import Result, Table
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
@@ -47,6 +49,7 @@ from stillhouse.diffusion.denoiser import Denoiser
 from stillhouse.diffusion.generator import Generator, load_generator, sample_command
 from stillhouse.diffusion.losses import matching_gradient, plain_matching_gradient
 from stillhouse.diffusion.planning import Before, plan_distillation
+from stillhouse.diffusion.portable import portable_generator
 from stillhouse.diffusion.score_distillation import ConstantTarget, ScoreDistillation, TargetScore
 from stillhouse.diffusion.score_matching import match_teacher
 from stillhouse.diffusion.students import (
@@ -63,7 +66,8 @@ from stillhouse.diffusion.students import (
     train_student,
     trainable_copy,
 )
-from stillhouse.diffusion.task import Setting, prepare
+from stillhouse.diffusion.task import Setting, load_splits, prepare
+from stillhouse.diffusion.trials import image_trials, teacher_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,4 +263,18 @@ def load(folder: Path) -> Generator:
     return load_generator(folder)
 
 
+def portable(run: Path) -> Portable:
+    """The generator as one graph from noise and condition to images, judged on the run's held-out images."""
+    config = read_options(run, "disback", Config)
+    return portable_generator(load(run / "model"), load_splits(config), seed=config.seed)
+
+
 COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample_command(load)}
+
+
+def _teacher(run: Path) -> tuple[Path | None, Config]:
+    config = read_options(run, "disback", Config)
+    return teacher_of(config), config
+
+
+TRIALS = image_trials(load, _teacher)

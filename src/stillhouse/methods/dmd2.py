@@ -31,12 +31,15 @@ from typing import Literal
 
 from stillhouse.core.errors import require
 from stillhouse.core.estimate import Estimate
+from stillhouse.core.options import read_options
+from stillhouse.core.portable import Portable
 from stillhouse.core.result import Result
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
 from stillhouse.diffusion.generator import Generator, load_generator, sample_command
 from stillhouse.diffusion.lora import merged, with_lora
 from stillhouse.diffusion.planning import plan_distillation
+from stillhouse.diffusion.portable import portable_generator
 from stillhouse.diffusion.score_distillation import ConstantTarget, ScoreDistillation
 from stillhouse.diffusion.students import (
     AdversarialTask,
@@ -51,7 +54,8 @@ from stillhouse.diffusion.students import (
     train_student,
     trainable_copy,
 )
-from stillhouse.diffusion.task import Setting, prepare
+from stillhouse.diffusion.task import Setting, load_splits, prepare
+from stillhouse.diffusion.trials import image_trials, teacher_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,4 +166,18 @@ def load(folder: Path) -> Generator:
     return load_generator(folder)
 
 
+def portable(run: Path) -> Portable:
+    """The generator as one graph from noise and condition to images, judged on the run's held-out images."""
+    config = read_options(run, "dmd2", Config)
+    return portable_generator(load(run / "model"), load_splits(config), seed=config.seed)
+
+
 COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample_command(load)}
+
+
+def _teacher(run: Path) -> tuple[Path | None, Config]:
+    config = read_options(run, "dmd2", Config)
+    return teacher_of(config), config
+
+
+TRIALS = image_trials(load, _teacher)

@@ -30,7 +30,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from tyro.conf import Positional
@@ -39,7 +39,8 @@ from stillhouse.core.distributed import from_leader, world_size
 from stillhouse.core.errors import UserError, require
 from stillhouse.core.estimate import Estimate, Stage
 from stillhouse.core.files import make_folder_atomically, read_json, write_json
-from stillhouse.core.options import from_plain
+from stillhouse.core.options import read_options
+from stillhouse.core.portable import Portable
 from stillhouse.core.result import Result, Table
 from stillhouse.core.run import Run, open_part
 from stillhouse.core.seeding import seed_everything
@@ -51,6 +52,7 @@ from stillhouse.diffusion.generator import Generator, sample_command
 from stillhouse.diffusion.pairs import Regression, teacher_pairs
 from stillhouse.diffusion.part_images import assembled_curves, draw_part, keep_images, mend_of
 from stillhouse.diffusion.planning import Before, plan_distillation
+from stillhouse.diffusion.portable import portable_generator
 from stillhouse.diffusion.router import ROUTER, Parts, RoutedDenoiser, divide, label_embeddings, read_router
 from stillhouse.diffusion.samplers import guided_passes
 from stillhouse.diffusion.score_distillation import ConstantTarget, ScoreDistillation
@@ -68,7 +70,8 @@ from stillhouse.diffusion.students import (
     train_student,
     trainable_copy,
 )
-from stillhouse.diffusion.task import Setting, prepare, weights_hash
+from stillhouse.diffusion.task import Setting, load_splits, prepare, weights_hash
+from stillhouse.diffusion.trials import image_trials, teacher_of
 
 DONE = "done.json"
 """In a student's part of the run: what it cost. There only when its network is."""
@@ -407,6 +410,19 @@ def load(folder: Path) -> Generator:
     return Generator(routed, sigmas, names, text_encoder, load_autoencoder(folder))
 
 
+def portable(run: Path) -> Portable:
+    """A graph a student, and the router that says which labels are whose."""
+    config, folder = read_options(run, "multi_student", Config), run / "model"
+    generator = load(folder)
+    routed = cast(RoutedDenoiser, generator.denoiser)
+    divided, _, _ = read_router(folder / ROUTER)
+    parts = {
+        f"student-{i}": (cast(Denoiser, network), part)
+        for i, (network, part) in enumerate(zip(routed.students, divided, strict=True))
+    }
+    return portable_generator(generator, load_splits(config), seed=config.seed, parts=parts, files=(ROUTER,))
+
+
 def student(run: Positional[Path], number: Positional[int], quiet: bool = False) -> None:
     """Train one student of a run in this process, while others may train the others; then: stillhouse resume RUN.
 
@@ -415,9 +431,7 @@ def student(run: Positional[Path], number: Positional[int], quiet: bool = False)
         number: which student, from 0.
         quiet: nothing on the terminal but errors.
     """
-    record = read_json(run / "config.json")
-    require(record.get("method") == "multi_student", f"{run} is not a multi_student run", "name another folder")
-    config = from_plain(record["config"], Config, run)
+    config = read_options(run, "multi_student", Config)
     check(config)
     require(0 <= number < config.students, f"no student {number}", f"choose 0 to {config.students - 1}")
     with open_part(run, str(number), quiet=quiet) as part:
@@ -425,3 +439,11 @@ def student(run: Positional[Path], number: Positional[int], quiet: bool = False)
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample_command(load), "student": student}
+
+
+def _teacher(run: Path) -> tuple[Path | None, Config]:
+    config = read_options(run, "multi_student", Config)
+    return teacher_of(config), config
+
+
+TRIALS = image_trials(load, _teacher)

@@ -40,6 +40,8 @@ from torch import Tensor
 
 from stillhouse.core.errors import require
 from stillhouse.core.estimate import Estimate
+from stillhouse.core.options import read_options
+from stillhouse.core.portable import Portable
 from stillhouse.core.result import Arm, Cost, Result, Table
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
@@ -50,6 +52,7 @@ from stillhouse.diffusion.generator import Generator, load_generator, sample_com
 from stillhouse.diffusion.lora import AdaptersOff, with_lora
 from stillhouse.diffusion.losses import plain_matching_gradient
 from stillhouse.diffusion.planning import plan_prompt_distillation
+from stillhouse.diffusion.portable import portable_generator
 from stillhouse.diffusion.preconditioning import VariancePreserving
 from stillhouse.diffusion.prompts import BUILT_IN, judged_prompts, read_prompts, teacher_images
 from stillhouse.diffusion.recipe import Recipe
@@ -81,6 +84,7 @@ from stillhouse.diffusion.teacher import (
     teacher_folder,
     train_teacher,
 )
+from stillhouse.diffusion.trials import image_trials
 from stillhouse.vision.captioned_digits import CAPTIONS
 from stillhouse.vision.images import load_images, split
 
@@ -364,4 +368,21 @@ def load(folder: Path) -> Generator:
     return load_generator(folder)
 
 
+def portable(run: Path) -> Portable:
+    """The generator as one graph from noise and token ids to images; judged where the prompts' true images are known."""
+    config = read_options(run, "swiftbrush", Config)
+    splits = split(load_images(BUILT_IN), seed=0) if config.prompts == BUILT_IN else None
+    return portable_generator(load(run / "model"), splits, seed=config.seed)
+
+
 COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample_command(load)}
+
+
+def _teacher(run: Path) -> tuple[Path | None, Config]:
+    config = read_options(run, "swiftbrush", Config)
+    built_in = teacher_folder(teacher_plan(config), split(load_images(BUILT_IN), seed=0).train)
+    folder = built_in if config.teacher == "train" else Path(config.teacher)
+    return folder if folder.is_dir() else None, config
+
+
+TRIALS = image_trials(load, _teacher)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -18,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stillhouse.core.errors import UserError
-from stillhouse.core.evidence import Claim, Evidence, load_evidence
+from stillhouse.core.evidence import Claim, Evidence, load_evidence, read_evidence
 from stillhouse.core.files import write_atomically
 from stillhouse.reporting.numbers import significant
 
@@ -29,6 +30,27 @@ HEADER = (
     "| --- | ---: | ---: | ---: | ---: | --- | --- |",
 )
 STYLES = {"held": "green", "not separable": "yellow", "not held": "red"}
+
+
+SOURCE_RESULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "results"
+PACKAGED_RESULTS = Path(__file__).resolve().parents[1] / "evidence"
+
+
+def results_folder() -> Path | None:
+    """The result files that came with stillhouse: of its source tree, or packed into it."""
+    return next((folder for folder in (SOURCE_RESULTS, PACKAGED_RESULTS) if folder.is_dir()), None)
+
+
+def claims_of(methods: Sequence[str]) -> list[Evidence]:
+    """What was measured of these methods' papers, where result files are there and can be read."""
+    folder, found = results_folder(), []
+    for method in dict.fromkeys(methods):
+        file = folder / f"{method}.json" if folder else None
+        if file and file.is_file():
+            with contextlib.suppress(UserError):
+                evidence = read_evidence(file)
+                found += [evidence] if evidence.claims else []
+    return found
 
 
 def print_claims(results: Path, as_json: bool) -> None:

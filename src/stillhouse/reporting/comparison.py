@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from stillhouse.core.errors import UserError
 from stillhouse.core.files import write_atomically
 from stillhouse.core.result import Arm, Curve, Metric
 from stillhouse.reporting.arms import Mark, arms_table, mark_labelled
+from stillhouse.reporting.claims import claims_of
 from stillhouse.reporting.finished import FinishedRun, read_finished
 from stillhouse.reporting.numbers import MISSING
 from stillhouse.reporting.page import flat, render
@@ -45,12 +48,41 @@ def write_comparison(folders: list[Path], out: Path) -> Path:
     return out
 
 
-def render_comparison(runs: Sequence[FinishedRun]) -> str:
-    """The comparison as HTML text."""
+def compare_any(folders: Sequence[Path]) -> str:
+    """The comparison of whatever is asked for: runs that cannot be compared are named on the page, and left out.
+
+    Raises:
+        UserError: fewer than two runs are left.
+    """
+    found: list[FinishedRun] = []
+    left_out: list[str] = []
+    for folder in folders:
+        try:
+            run = read_finished(folder)
+            _require_student(run)
+            found.append(run)
+        except UserError as error:
+            left_out.append(f"Left out: {error.what}.")
+    if len(found) < 2:
+        raise UserError(f"fewer than two of these runs can be compared ({' '.join(left_out)})", "tick finished runs")
+    try:
+        common_metrics(found)
+    except UserError as error:
+        left_out.append(f"Quality is left out, for {error.what}.")
+        found = [replace(run, result=replace(run.result, metrics=(), curves=())) for run in found]
+        return render_comparison(found, left_out, metrics=())
+    return render_comparison(found, left_out)
+
+
+def render_comparison(
+    runs: Sequence[FinishedRun], left_out: Sequence[str] = (), metrics: tuple[Metric, ...] | None = None
+) -> str:
+    """The comparison as HTML text; by default of the metrics that all runs share."""
     named = name_runs(runs)
-    metrics = common_metrics(runs)
+    metrics = common_metrics(runs) if metrics is None else metrics
     marks = comparison_marks(named)
     plots = scatters(marks, metrics)
+    rows, curve_marks = comparison_curves(named, marks, metrics)
     return render(
         "comparison.html.j2",
         runs=named,
@@ -58,10 +90,11 @@ def render_comparison(runs: Sequence[FinishedRun]) -> str:
         marks=marks,
         table=arms_table(marks, metrics),
         scatters=plots,
-        curve_rows=comparison_curves(named, marks, metrics),
-        curve_marks=[mark for mark in marks if mark.arm.role == "student"],
+        curve_rows=rows,
+        curve_marks=curve_marks,
         differing=differing_options(named),
-        warnings=warnings(named),
+        warnings=[*left_out, *warnings(named)],
+        evidence=claims_of([run.method for run in runs]),
     )
 
 
@@ -107,8 +140,7 @@ def comparison_marks(runs: Sequence[NamedRun]) -> tuple[Mark, ...]:
     students: list[tuple[str, Arm, Arm | None, str]] = []
     for named in runs:
         result = named.run.result
-        if first_arm(result, "student") is None:
-            raise UserError(f"{named.run.folder} has no student to compare", "leave it out")
+        _require_student(named.run)
         teacher = first_arm(result, "teacher")
         students += [(arm.name, arm, teacher, named.letter) for arm in result.arms if arm.role == "student"]
         if teacher and not any(_same_teacher(teacher, other) for _, other, _, _ in teachers):
@@ -118,27 +150,75 @@ def comparison_marks(runs: Sequence[NamedRun]) -> tuple[Mark, ...]:
     return mark_labelled([*teachers, *students])
 
 
+def _require_student(run: FinishedRun) -> None:
+    if first_arm(run.result, "student") is None:
+        raise UserError(f"{run.folder} has no student to compare", "leave it out")
+
+
 def _same_teacher(one: Arm, other: Arm) -> bool:
     """Latencies of the same teacher differ from run to run, so quality and size decide."""
     return (one.name, one.metrics, one.cost.parameters) == (other.name, other.metrics, other.cost.parameters)
 
 
-def comparison_curves(runs: Sequence[NamedRun], marks: Sequence[Mark], metrics: Sequence[Metric]) -> list[CurveRow]:
-    """Students' curves of every shared metric over every axis that two runs or more have, all runs in one panel."""
+def comparison_curves(
+    runs: Sequence[NamedRun], marks: Sequence[Mark], metrics: Sequence[Metric]
+) -> tuple[list[CurveRow], list[Mark]]:
+    """Students' curves of every shared metric over every axis that two runs or more have, all runs in one panel; and the
+    marks that they use. Runs that differ by nothing but their seed are one line, their mean, in a band from lowest to highest."""
     axes: dict[str, str] = {}
     for named in runs:
         axes = {**named.run.result.axes, **axes}
-    rows = []
+    rows: list[CurveRow] = []
+    used: dict[int, Mark] = {}
     for metric in metrics:
-        curves = [pair for named in runs for pair in _student_curves(named, marks, metric.key)]
-        plots = tuple(
-            curve_panel(curves, metric, axis, title, _common_teacher_value(runs, metric.key))
-            for axis, title in axes.items()
-            if len({mark.run for mark, curve in curves if curve_points(curve, axis)}) > 1
-        )
+        plots = []
+        for axis, title in axes.items():
+            curves = [pair for group in seed_groups(runs) for pair in group_curves(group, marks, metric.key, axis)]
+            if len(_runs_of(curves)) > 1:
+                plots.append(curve_panel(curves, metric, axis, title, _common_teacher_value(runs, metric.key)))
+                used |= {mark.number: mark for mark, _ in curves}
         if plots:
-            rows.append(CurveRow(metric, plots))
-    return rows
+            rows.append(CurveRow(metric, tuple(plots)))
+    return rows, [used[number] for number in sorted(used)]
+
+
+def _runs_of(curves: Sequence[tuple[Mark, Curve]]) -> set[str]:
+    return {letter for mark, _ in curves for letter in mark.run.split(", ")}
+
+
+def seed_groups(runs: Sequence[NamedRun]) -> list[list[NamedRun]]:
+    """Runs of one method and config, whatever their seed, in the order of their first ones."""
+    groups: dict[str, list[NamedRun]] = {}
+    for named in runs:
+        options = {name: value for name, value in flat(named.run.options).items() if name != "seed"}
+        groups.setdefault(repr((named.run.method, sorted(options.items()))), []).append(named)
+    return list(groups.values())
+
+
+def group_curves(group: Sequence[NamedRun], marks: Sequence[Mark], metric: str, axis: str) -> list[tuple[Mark, Curve]]:
+    """The curves of each of a group's students along one axis: as they are for one run, mean and band for several."""
+    by_arm: dict[str, list[tuple[Mark, Curve]]] = {}
+    for named in group:
+        for mark, curve in _student_curves(named, marks, metric):
+            if curve_points(curve, axis):
+                by_arm.setdefault(curve.arm, []).append((mark, curve))
+    return [pairs[0] if len(pairs) == 1 else _band(pairs, axis) for pairs in by_arm.values()]
+
+
+def _band(pairs: Sequence[tuple[Mark, Curve]], axis: str) -> tuple[Mark, Curve]:
+    """Mean, lowest and highest of several curves where all of them are known, at the positions of any of them."""
+    curves = [curve_points(curve, axis) for _, curve in pairs]
+    first, last = max(points[0][0] for points in curves), min(points[-1][0] for points in curves)
+    positions = sorted({x for points in curves for x, _ in points if first <= x <= last})
+    values = np.array([np.interp(positions, *np.array(points).T) for points in curves])
+    mark, curve = pairs[0]
+    letters = ", ".join(m.run for m, _ in pairs)
+    points = tuple(
+        {axis: x, "value": float(column.mean()), "low": float(column.min()), "high": float(column.max())}
+        for x, column in zip(positions, values.T, strict=True)
+    )
+    label = f"{mark.label}, mean and range of {len(pairs)} seeds"
+    return replace(mark, label=label, run=letters), Curve(curve.arm, curve.metric, points)
 
 
 def _student_curves(named: NamedRun, marks: Sequence[Mark], metric: str) -> list[tuple[Mark, Curve]]:

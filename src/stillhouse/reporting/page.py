@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from stillhouse.core.result import Picture, Table
 from stillhouse.reporting.arms import CROWDED
-from stillhouse.reporting.numbers import significant
+from stillhouse.reporting.numbers import SECONDS, in_unit, significant
 
 PICTURE_BYTES = 1_500_000
 """What all pictures of a page may weigh; in a page they grow by a third."""
@@ -46,6 +46,8 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["cell"] = cell
+    environment.filters["duration"] = duration
+    environment.filters["significant"] = significant
     environment.globals["style"] = Markup((Path(__file__).parent / "templates" / "style.css").read_text("utf-8"))
     environment.globals["crowded"] = CROWDED
     return environment
@@ -61,6 +63,11 @@ def cell(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else significant(value, 4)
+
+
+def duration(seconds: float) -> str:
+    """A stopwatch's time with its unit."""
+    return in_unit(seconds, SECONDS)
 
 
 def plain(value: object) -> str:

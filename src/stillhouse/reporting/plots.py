@@ -96,14 +96,21 @@ def scatter(marks: Sequence[Mark], metric: Metric, kind: Quantity) -> Plot:
 def curve_panel(
     curves: Iterable[tuple[Mark, Curve]], metric: Metric, axis: str, axis_title: str, teacher: float | None
 ) -> Plot:
-    """One metric along one axis, a line an arm; the teacher's value is dashed, the floor dotted."""
+    """One metric along one axis, a line an arm; a band where its points have low and high, the teacher's value dashed, the
+    floor dotted."""
+    curves = list(curves)
     lines = [(mark, points) for mark, curve in curves if (points := curve_points(curve, axis))]
+    bands = [(mark, band) for mark, curve in curves if (band := curve_band(curve, axis))]
     values = [value for _, points in lines for _, value in points]
     with mpl.rc_context(STYLE):
         figure, axes = _panel(metric, axis_title)
         for mark, points in lines:
             style = "-o" if len(points) < 15 else "-"
             axes.plot(*zip(*points, strict=True), style, color=COLOURS[mark.colour], linewidth=1.6, markersize=3)
+        for mark, band in bands:
+            xs, lows, highs = zip(*band, strict=True)
+            axes.fill_between(xs, lows, highs, color=COLOURS[mark.colour], alpha=0.18, linewidth=0)
+        values += [end for _, band in bands for _, low, high in band for end in (low, high)]
         _set_scales(axes, (), [*values, *finite([teacher])], margin=0.05)
         _guide(axes, teacher, "teacher", "--")
         _guide(axes, metric.floor, "floor", ":")
@@ -116,6 +123,12 @@ def curve_points(curve: Curve, axis: str) -> list[tuple[float, float]]:
     """(position on `axis`, value) of the points that have both, in order of position."""
     pairs = (finite((point.get(axis), point.get("value"))) for point in curve.points)
     return sorted((pair[0], pair[1]) for pair in pairs if len(pair) == 2)
+
+
+def curve_band(curve: Curve, axis: str) -> list[tuple[float, float, float]]:
+    """(position on `axis`, low, high) of the points that have all three, in order of position."""
+    triples = (finite((point.get(axis), point.get("low"), point.get("high"))) for point in curve.points)
+    return sorted((t[0], t[1], t[2]) for t in triples if len(t) == 3)
 
 
 def _curve_alt(

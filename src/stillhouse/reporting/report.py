@@ -10,6 +10,7 @@ from stillhouse.core.files import write_atomically
 from stillhouse.core.result import Arm, Curve, Metric, Result
 from stillhouse.core.run import Run
 from stillhouse.reporting.arms import SERIES_COLOURS, Mark, Quantity, arms_table, mark_arms, quantities, speed_words
+from stillhouse.reporting.claims import claims_of
 from stillhouse.reporting.finished import FinishedRun, read_finished
 from stillhouse.reporting.numbers import COUNT, SECONDS, column_decimals, finite, fixed, in_unit, significant, times
 from stillhouse.reporting.page import flat, is_number_column, render, show_pictures
@@ -66,6 +67,7 @@ def render_report(run: FinishedRun, title: str = "") -> str:
         is_number_column=is_number_column,
         config=flat(run.options),
         environment=flat(run.environment),
+        evidence=claims_of([run.method]),
     )
 
 

@@ -18,29 +18,34 @@ tau^2 keeps the gradient's size; updates are chosen on a select split, never on 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import cattrs
 import numpy as np
-from transformers import PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from stillhouse.core.estimate import Estimate, Stage
-from stillhouse.core.result import Result
+from stillhouse.core.options import read_options
+from stillhouse.core.portable import Portable
+from stillhouse.core.result import Metric, Result
 from stillhouse.core.run import Run
 from stillhouse.encoders.batches import assemble, plain_items
 from stillhouse.encoders.models import forward, new_student, parameters
-from stillhouse.encoders.tokens import Encoded
+from stillhouse.encoders.portable import portable_encoder
+from stillhouse.encoders.tokens import Encoded, load_tokenizer
+from stillhouse.encoders.training import score
 from stillhouse.methods.distiller import report, search_report
 from stillhouse.methods.distiller.autodistiller import Study, Trial, remember
 from stillhouse.methods.distiller.config import Config, Pipeline
 from stillhouse.methods.distiller.recommend import study_of
 from stillhouse.methods.distiller.single import compared_pipelines, load_student, peer_arms, student_arms
 from stillhouse.methods.distiller.study import best_of, pipeline_of, search, space, with_layers
-from stillhouse.methods.distiller.task import open_task, shapes_before_training
+from stillhouse.methods.distiller.task import data_of, open_task, shapes_before_training
+from stillhouse.methods.distiller.trial import TRIALS
 
-__all__ = ["COMMANDS", "PRESETS", "Config", "Pipeline", "distill", "estimate", "load"]
+__all__ = ["COMMANDS", "PRESETS", "TRIALS", "Config", "Pipeline", "distill", "estimate", "load", "portable"]
 
 PRESETS = {
     "laptop": Config(),
@@ -118,3 +123,26 @@ def estimate(config: Config) -> Estimate:
 def load(folder: Path) -> PreTrainedModel:
     """The saved student; its tokenizer lies beside it."""
     return load_student(folder)
+
+
+def portable(run: Path) -> Portable:
+    """The student with its tokenizer, and the score of its exported forms on the report split."""
+    config, folder = read_options(run, "distiller", Config), run / "model"
+    data = data_of(config)
+    title = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "mcc": "Matthews correlation"}[data.metric]
+
+    def quality(outputs_of: Callable[[Sequence[str], Sequence[str] | None], list[np.ndarray]]) -> dict[str, float]:
+        logits = outputs_of(data.report.first, data.report.second)[0]
+        return {"score": score(data.metric, data.report.labels, logits.argmax(1))}
+
+    return portable_encoder(
+        load(folder),
+        load_tokenizer(folder),
+        (data.train.first, data.train.second),
+        (data.report.first, data.report.second),
+        max_tokens=config.max_tokens,
+        reopen=AutoModelForSequenceClassification.from_pretrained,
+        metrics=(Metric("score", title, "higher"),),
+        quality=quality,
+        usage="from transformers import pipeline\n\nclassify = pipeline('text-classification', 'FOLDER')",
+    )

@@ -221,13 +221,19 @@ def work(folder: Path, number: int, *, quiet: bool) -> None:
         study = open_study(folder / "study.journal", config, number)
         if not _goes_on(study, config):
             return
-        task, parent = open_task(config, part), os.getppid()
-        while _goes_on(study, config) and os.getppid() == parent:
+        task = open_task(config, part)
+        while _goes_on(study, config) and not _orphaned():
             trial = study.ask()
             try:
                 _run_trial(trial, task, part)
             except optuna.TrialPruned:
                 study.tell(trial, state=TrialState.PRUNED)
+
+
+def _orphaned() -> bool:
+    """Whether this is a worker whose search is gone. A search of one process does not mind the end of its shell."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()
 
 
 def _goes_on(study: optuna.Study, config: Config) -> bool:

@@ -30,6 +30,8 @@ from torch import Tensor, nn
 
 from stillhouse.core.estimate import Estimate, Stage
 from stillhouse.core.files import folder_bytes
+from stillhouse.core.options import read_options
+from stillhouse.core.portable import Portable
 from stillhouse.core.result import Arm, Cost, Metric, Result, Role
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import derive_seed, generator, seed_everything
@@ -44,12 +46,14 @@ from stillhouse.vision.classes import Batch, class_batch, class_splits
 from stillhouse.vision.costs import latency_seconds, macs, parameters
 from stillhouse.vision.images import ImageData, Splits, load_images
 from stillhouse.vision.model_files import load_classifier, save_classifier
+from stillhouse.vision.portable import portable_classifier
 from stillhouse.vision.resnets import CifarResNet
 from stillhouse.vision.spaces import Description, load_space, words_of
 from stillhouse.vision.teachers import open_classifier
 from stillhouse.vision.training import Objective, Recipe, accuracy, draw, logits_of, train_classifier
+from stillhouse.vision.trials import classifier_trials
 
-__all__ = ["COMMANDS", "PRESETS", "Config", "distill", "estimate", "load", "plan_of", "search"]
+__all__ = ["COMMANDS", "PRESETS", "Config", "distill", "estimate", "load", "plan_of", "portable", "search"]
 
 PRESETS = {
     "laptop": Config(),
@@ -361,3 +365,19 @@ def load(folder: Path) -> Student:
     """The distilled student of a run's model folder."""
     network, card = load_classifier(folder)
     return Student(network, card["space"], card["description"], card["classes"])
+
+
+def portable(run: Path) -> Portable:
+    """The student, and the accuracy of its exported forms on the report split."""
+    config = read_options(run, "diswot", Config)
+    splits = class_splits(load_images(config.data, size=config.size or None), most=config.images)
+    return portable_classifier(load(run / "model").network, splits.train, splits.report, lambda f: load(f).network)
+
+
+def _tried(run: Path) -> tuple[Student, ImageData]:
+    config = read_options(run, "diswot", Config)
+    splits = class_splits(load_images(config.data, size=config.size or None), most=config.images)
+    return load(run / "model"), splits.report
+
+
+TRIALS = classifier_trials(_tried)

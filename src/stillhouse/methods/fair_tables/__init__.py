@@ -32,10 +32,14 @@ import tyro
 
 from stillhouse.core.errors import UserError, require
 from stillhouse.core.estimate import Estimate, Stage
+from stillhouse.core.options import read_options
+from stillhouse.core.portable import Portable
 from stillhouse.core.result import Result
 from stillhouse.core.run import Run
 from stillhouse.methods.fair_tables import pipeline
+from stillhouse.methods.fair_tables.portable import portable_sampler
 from stillhouse.methods.fair_tables.sampler import FairImages, FairTable, load_student
+from stillhouse.methods.fair_tables.trial import table_trials
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,11 @@ def load(folder: Path) -> FairTable | FairImages:
     return load_student(folder)
 
 
+def portable(run: Path) -> Portable:
+    """The sampler, and the utility and fairness of the rows that its exported forms draw."""
+    return portable_sampler(run, read_options(run, "fair_tables", Config))
+
+
 def generate(
     run: tyro.conf.Positional[Path],
     out: Path,
@@ -201,3 +210,4 @@ def condition(text: str) -> tuple[str, str]:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"generate": generate}
+TRIALS = table_trials(lambda run: read_options(run, "fair_tables", Config))

@@ -26,6 +26,8 @@ import numpy as np
 import torch
 
 from stillhouse.core.estimate import Estimate, Stage
+from stillhouse.core.options import read_options
+from stillhouse.core.portable import Portable
 from stillhouse.core.result import Arm, Metric, Result, Role
 from stillhouse.core.run import Run
 from stillhouse.methods.similar_tasks.arms import TITLES, Spent, Workshop
@@ -36,12 +38,15 @@ from stillhouse.methods.similar_tasks.report import cost_table, prediction_table
 from stillhouse.methods.similar_tasks.target import load_target
 from stillhouse.vision.costs import latency_seconds, parameters
 from stillhouse.vision.few_labels import FewLabels, count_words, smallest_class
+from stillhouse.vision.images import ImageData
 from stillhouse.vision.model_files import Classifier, open_saved, save_classifier
+from stillhouse.vision.portable import portable_classifier
 from stillhouse.vision.source_tasks import parse_network
 from stillhouse.vision.spaces import load_space
 from stillhouse.vision.training import accuracy
+from stillhouse.vision.trials import classifier_trials
 
-__all__ = ["COMMANDS", "PRESETS", "Config", "distill", "estimate", "load"]
+__all__ = ["COMMANDS", "PRESETS", "Config", "distill", "estimate", "load", "portable"]
 
 PRESETS = {
     "laptop": Config(),
@@ -227,3 +232,16 @@ def estimate(config: Config) -> Estimate:
 def load(folder: Path) -> Classifier:
     """The distilled student of a run's model folder."""
     return open_saved(folder)
+
+
+def portable(run: Path) -> Portable:
+    """The student, and the accuracy of its exported forms on the report split."""
+    few = load_target(read_options(run, "similar_tasks", Config))
+    return portable_classifier(load(run / "model").network, few.pool, few.report, lambda f: load(f).network)
+
+
+def _tried(run: Path) -> tuple[Classifier, ImageData]:
+    return load(run / "model"), load_target(read_options(run, "similar_tasks", Config)).report
+
+
+TRIALS = classifier_trials(_tried)

