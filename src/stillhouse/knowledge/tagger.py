@@ -125,7 +125,7 @@ class Tagger:
     def save(self, folder: Path) -> None:
         """Weights and tags."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({"weights": self.weights.astype(np.float32), "bias": self.bias.astype(np.float32)}, folder / "tagger.safetensors")  # fmt: skip
+        save_file({"weights": np.ascontiguousarray(self.weights, np.float32), "bias": self.bias.astype(np.float32)}, folder / "tagger.safetensors")  # fmt: skip
         write_json(folder / "tagger.json", {"tags": self.tags})
 
     @classmethod
