@@ -125,7 +125,7 @@ class Tagger:
     def save(self, folder: Path) -> None:
         """Weights and tags."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({"weights": self.weights.astype(np.float16), "bias": self.bias.astype(np.float32)}, folder / "tagger.safetensors")  # fmt: skip
+        save_file({"weights": np.ascontiguousarray(self.weights, np.float32), "bias": self.bias.astype(np.float32)}, folder / "tagger.safetensors")  # fmt: skip
         write_json(folder / "tagger.json", {"tags": self.tags})
 
     @classmethod
@@ -137,7 +137,7 @@ class Tagger:
         """
         require((folder / "tagger.json").is_file(), f"no tagger in {folder}", "train one with: stillhouse kg tagger FILE.tsv --out FOLDER")  # fmt: skip
         parts = load_file(folder / "tagger.safetensors")
-        return cls(read_json(folder / "tagger.json")["tags"], parts["weights"].astype(np.float32), parts["bias"])
+        return cls(read_json(folder / "tagger.json")["tags"], parts["weights"], parts["bias"])
 
 
 def _hashed(rows: list[list[str]]) -> sparse.csr_matrix:

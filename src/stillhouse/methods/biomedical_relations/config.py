@@ -54,7 +54,7 @@ class Config:
     """Let the protocol train encoders and the generative model again too, not only rules and the classical families."""
     model: str = "minilm"
     """Encoder to fine-tune as the teacher: minilm (in a package), scratch, or a transformers folder (PubMedBERT, BioBERT, ...)."""
-    teacher_updates: int = 100
+    teacher_updates: int = 250
     """Optimizer updates of the encoder's fine-tuning."""
     teacher_batch: int = 32
     """Pairs each."""
