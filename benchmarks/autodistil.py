@@ -283,14 +283,14 @@ def pieces(part: str, size_name: str) -> Iterator[tuple[Piece, float]]:
         if part == "ranking":
             for task, index in itertools.product(size.ranked_tasks, ORDER):
                 key = {**head, "seed": seed, "task": task, "index": index}
-                yield (key, lambda s=seed, t=task, i=index: ranked(size_name, t, s, i)), 14.0  # type: ignore[misc]
+                yield (key, lambda s=seed, t=task, i=index: ranked(size_name, t, s, i)), 20.0  # type: ignore[misc]
         if part == "students":
             for task in size.tasks:
                 key = {**head, "task": task, "arm": "teacher"}
-                yield (key, lambda t=task: teacher_arm(size_name, t)), 70.0  # type: ignore[misc]
+                yield (key, lambda t=task: teacher_arm(size_name, t)), 90.0  # type: ignore[misc]
                 for name in ARMS:
                     key = {**head, "seed": seed, "task": task, "arm": name}
-                    yield (key, lambda s=seed, t=task, n=name: arm(size_name, t, s, n)), 25.0  # type: ignore[misc]
+                    yield (key, lambda s=seed, t=task, n=name: arm(size_name, t, s, n)), 35.0  # type: ignore[misc]
 
 
 PARTS = ("step", "interference", "ranking", "students")

@@ -127,7 +127,7 @@ def all_arms(found: Found, size: str) -> list[ClaimedArm]:
         cost = Cost(parameters=row["parameters"], training_seconds=row["seconds"])
         made.append(ClaimedArm(f"ranking {row['task']}, {size}", Arm(f"{row['index']}: {row['shape']}", "student", metrics, cost, row["seed"])))  # fmt: skip
     for row in found["family"]:
-        name = f"super-networks of {row['spaces']} sub-spaces"
+        name = f"super-networks of {len(row['spaces'])} sub-spaces"
         made.append(ClaimedArm(f"families, {size}", Arm(name, "student", row["kept"], Cost(training_seconds=row["seconds"]), row["seed"], row["note"])))  # fmt: skip
     for row in found["interference"]:
         made.extend(ClaimedArm(f"interference, {size}", Arm(f"{key} super-network{'s' * (key == 'three')}", "baseline", {"loss": float(np.mean(row[key]))}, seed=row["seed"])) for key in ("three", "one"))  # fmt: skip

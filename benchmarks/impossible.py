@@ -49,7 +49,7 @@ from stillhouse.methods.impossible.workshop import Trained, Workshop
 bench = Bench("impossible", Path(__file__).parent)
 Piece = tuple[dict[str, Any], Callable[[], Any], float]
 BASE = Config(proximity=False)
-SPEED_CONTEXTS, SPEED_SENTENCES = 22, 100
+SPEED_CONTEXTS, SPEED_SENTENCES = 10, 100
 VERSION = 1
 
 
@@ -187,7 +187,7 @@ def pieces(part: str, seeds: int) -> Iterator[Piece]:
         for name, seconds in (("everyday", 10), ("embedding", 150), ("sick", 600)):
             yield {"part": part, "critic": name, "version": VERSION}, lambda n=name: critic_quality(n, BASE), seconds
     if part == "speed":
-        yield {"part": part, "version": VERSION}, lambda: speed(BASE), 60
+        yield {"part": part, "version": VERSION}, lambda: speed(BASE), 40
 
 
 PARTS = ("proximity", "runs", "ablation", "critics", "speed")

@@ -1,5 +1,9 @@
 """One row a method: options that make it tiny (seconds). `test_every_method.py` drives each row through everything."""
 
+from pathlib import Path
+
+import stillhouse
+
 TINY_IMAGES = {
     "data": "digits",
     "widths": (8, 16),
@@ -57,6 +61,23 @@ ROWS: dict[str, dict[str, object]] = {
         "augmentation": ("swap", "contextual"),
         "mixup": True,
     },
+    "modular_encoder": {
+        "data": str(Path(stillhouse.__file__).parent / "diffusion"),
+        "layers": 2,
+        "exits": (1, 2),
+        "width": 32,
+        "heads": 2,
+        "key_value_heads": 1,
+        "feed_forward": 48,
+        "dimensions": 32,
+        "matryoshka": (8,),
+        "pieces": 300,
+        "pretraining_updates": 2,
+        "pretraining_batch": 8,
+        "updates": 4,
+        "batch": 8,
+        "compare": "none",
+    },
     "autodistil": {
         "texts": 40,
         "held_texts": 8,
@@ -113,6 +134,9 @@ ROWS: dict[str, dict[str, object]] = {
         "documents": 24,
         "unlabelled": 6,
         "model": "scratch",
+        "scratch_layers": 2,
+        "scratch_width": 64,
+        "scratch_updates": 2,
         "arms": ("naive_bayes", "linear", "encoder", "generative", "student"),
         "protocol": "none",
         "teacher_updates": 4,
@@ -123,6 +147,17 @@ ROWS: dict[str, dict[str, object]] = {
         "embedding": 32,
         "batch": 8,
         "threshold": 0.2,
+    },
+    "forum_qa": {
+        "users": 40,
+        "deidentifier": "rules",
+        "questions": 40,
+        "reader": "minilm-1",
+        "teacher_updates": 4,
+        "layers": 1,
+        "feed_forward": 32,
+        "updates": 4,
+        "batch": 4,
     },
     "mirage": {"graphs": 120, "max_bytes": 500, "updates": 20, "width": 8},
     "disback": {

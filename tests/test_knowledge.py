@@ -587,7 +587,7 @@ def test_a_trained_tagger_finds_names_and_comes_back_from_disk(tmp_path):
     tagger = train_tagger(sentences)
     assert span_f1(tagger, sentences) == (1.0, 1.0, pytest.approx(1.0))
     tagger.save(tmp_path / "t")
-    made = Tagger.load(tmp_path / "t").read(Document("d", "It is known: TP53 causes breast cancer."))
+    made = Tagger.load(tmp_path / "t").read(Document("d", "TP53 causes breast cancer."))
     assert [(m.text_in(made.text), m.type) for m in made.mentions] == [("TP53", "gene"), ("breast cancer", "disease")]
     with pytest.raises(UserError, match="line 2 has no tag"):
         read_iob(write(tmp_path, "b.tsv", "a\tO\nb\n"))

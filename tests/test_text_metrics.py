@@ -42,6 +42,7 @@ def test_rouge_l_by_hand():
     # "the gunman ... police": Lin's example, three words in order of four each
     assert rouge_l(words("police killed the gunman"), words("police kill the gunman")) == 0.75
     assert rouge_l(words("police killed the gunman"), words("the gunman kill police")) == 0.5
+    assert rouge_l(words("a b c d"), words("a b")) == pytest.approx(2 / 3), "neither recall nor precision alone"
     assert rouge_l([], words("a")) == 0.0 and rouge_l(words("a b"), words("a b")) == 1.0
 
 

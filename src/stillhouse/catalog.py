@@ -106,6 +106,7 @@ CATALOG: dict[str, Entry] = {
         "code search encoder with five exits",
         "a folder of source code",
         "one encoder, five sizes, an index",
+        "stillhouse.methods.modular_encoder",
     ),
     "diswot": Entry(
         "DisWOT",
@@ -165,11 +166,17 @@ CATALOG: dict[str, Entry] = {
         "forum posts to a QA data set and reader",
         "a forum export",
         "a data set and a small reader",
+        "stillhouse.methods.forum_qa",
     ),
 }
 
 
-COMMAND_HOMES: dict[str, str] = {"sources": "similar_tasks", "kg": "biomedical_relations"}
+COMMAND_HOMES: dict[str, str] = {
+    "ask": "forum_qa",
+    "code": "modular_encoder",
+    "kg": "biomedical_relations",
+    "sources": "similar_tasks",
+}
 """Words for a method's own commands beside its name: `stillhouse sources rank`. A word that is itself one of the
 method's commands is that command."""
 

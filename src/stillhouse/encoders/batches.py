@@ -82,6 +82,15 @@ def assemble(items: Items, index: np.ndarray, pad_id: int) -> Batch:
     return Batch(torch.from_numpy(first), torch.from_numpy(second), share, torch.from_numpy(mask), torch.from_numpy(types))  # fmt: skip
 
 
+def padded(encoded: Encoded, index: np.ndarray, pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """[batch, longest] ids of these texts and which of them are real tokens."""
+    lengths = encoded.lengths[index]
+    real = np.arange(int(lengths.max()))[None] < lengths[:, None]
+    ids = np.full(real.shape, pad_id, np.int64)
+    ids[real] = encoded.take(index).ids
+    return torch.from_numpy(ids), torch.from_numpy(real)
+
+
 def epoch_batches(lengths: np.ndarray, batch: int, seed: int, epoch: int) -> list[np.ndarray]:
     """Item indices of every batch of an epoch: drawn by seed, of similar lengths, without the short last one.
 

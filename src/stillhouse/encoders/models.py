@@ -147,8 +147,8 @@ def _load(kind: Any, folder: Path, given: Mapping[str, Any]) -> PreTrainedModel:
         ) from error
 
 
-def new_student(shape: Shape, pieces: int, max_tokens: int, class_names: Sequence[str], pad_id: int, dropout: float = 0.1) -> PreTrainedModel:  # fmt: skip
-    """A student with random weights: BERT's layers, ELECTRA's factorised embeddings, opened by transformers as ELECTRA.
+def electra_config(shape: Shape, pieces: int, max_tokens: int, pad_id: int, dropout: float = 0.1, **more: Any) -> ElectraConfig:  # fmt: skip
+    """The config of a student: BERT's layers, ELECTRA's factorised embeddings.
 
     Raises:
         UserError: the width is not a multiple of the heads.
@@ -166,11 +166,20 @@ def new_student(shape: Shape, pieces: int, max_tokens: int, class_names: Sequenc
         attention_probs_dropout_prob=dropout,
         pad_token_id=pad_id,
         layer_norm_eps=1e-12,
-        id2label=dict(enumerate(class_names)),
-        label2id={name: i for i, name in enumerate(class_names)},
+        **more,
     )
     config._attn_implementation = "eager"  # the only one that shows its attention
-    return ElectraForSequenceClassification(config)
+    return config
+
+
+def new_student(shape: Shape, pieces: int, max_tokens: int, class_names: Sequence[str], pad_id: int, dropout: float = 0.1) -> PreTrainedModel:  # fmt: skip
+    """A student with random weights, opened by transformers as ELECTRA.
+
+    Raises:
+        UserError: the width is not a multiple of the heads.
+    """
+    labels = {"id2label": dict(enumerate(class_names)), "label2id": {name: i for i, name in enumerate(class_names)}}
+    return ElectraForSequenceClassification(electra_config(shape, pieces, max_tokens, pad_id, dropout, **labels))
 
 
 def shape_of(config: Any) -> Shape:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from stillhouse.core.errors import UserError, first_line, require
@@ -213,3 +213,29 @@ def _wordpiece(model: models.WordPiece) -> Tokenizer:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer
+
+
+SPLIT_IDENTIFIERS = (r"(?<=[a-z0-9])(?=[A-Z])", r"(?<=[A-Z])(?=[A-Z][a-z])", r"(?<=[A-Za-z])(?=[0-9])")
+"""Where a name is cut: parseHTML5Page is read as parse html 5 page, and "_" as a blank."""
+
+
+def train_code_bpe(texts: Iterable[str], pieces: int, max_tokens: int, special: Sequence[str] = ()) -> PreTrainedTokenizerFast:  # fmt: skip
+    """A BPE tokenizer for code and words about it, of these (training) texts alone.
+
+    Names are cut where their case changes and at underscores and put in lower case, so that `getResponseHeader`,
+    `response_header` and "the response header" share pieces. Layout is not kept.
+    """
+    parts = [normalizers.Replace(Regex(pattern), " ") for pattern in SPLIT_IDENTIFIERS]
+    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL["unk_token"]))
+    tokenizer.normalizer = normalizers.Sequence([*parts, normalizers.Replace("_", " "), normalizers.NFKC(), normalizers.Lowercase()])  # fmt: skip
+    # words are marked in front: the trainer numbers letters with a suffix in an order that changes from run to run
+    marked = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), marked])
+    first = [SPECIAL[name] for name in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")]
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(vocab_size=pieces, special_tokens=[*first, *special], limit_alphabet=512, show_progress=False),
+    )  # fmt: skip
+    cls, sep = (cast(int, tokenizer.token_to_id(SPECIAL[name])) for name in ("cls_token", "sep_token"))
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", sep), ("[CLS]", cls))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_tokens, **SPECIAL)

@@ -25,7 +25,7 @@ from stillhouse.knowledge.sentences import split_sentences
 
 COLUMNS = 2**17
 """Of the hashed features: rare ones share a column."""
-_TOKEN = re.compile(r"[A-Za-z]+|\d+|[^\sA-Za-z\d]")
+_TOKEN = re.compile(r"[^\W_]+|[^\w\s]|_")
 
 Sentence = list[tuple[str, str]]
 """(token, tag) of every token."""

@@ -88,10 +88,12 @@ class Config:
     """Pairs an update of the student and of the generative model."""
     threshold: float = 0.5
     """Smallest probability with which a sentence becomes evidence in the graph."""
-    scratch_layers: int = 2
+    scratch_layers: int = 4
     """Layers of an encoder from scratch."""
-    scratch_width: int = 64
+    scratch_width: int = 128
     """Its width."""
+    scratch_updates: int = 100
+    """Its updates of masked language modelling before it is fine-tuned."""
     trees: int = 200
     """Trees of the random forest."""
     seed: int = 0

@@ -92,7 +92,7 @@ def plan_of(config: Config, source: str) -> Plan:
     """How an encoder is fine-tuned."""
     width = config.scratch_width
     scratch = Shape(config.scratch_layers, width, max(1, width // 32), 4 * width, width)
-    return Plan(source, config.teacher_updates, config.teacher_rate, config.max_tokens, scratch, 2000, config.teacher_updates, config.seed, config.teacher_batch)  # fmt: skip
+    return Plan(source, config.teacher_updates, config.teacher_rate, config.max_tokens, scratch, 2000, config.scratch_updates, config.seed, config.teacher_batch)  # fmt: skip
 
 
 def train_encoder(config: Config, data: RelationData, train: Examples, run: Run, source: str = "") -> Teacher:

@@ -1,0 +1,108 @@
+"""What all students of a run share: teacher, vocabulary, windows to train on, and first weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from stillhouse.core.errors import require
+from stillhouse.core.run import Run
+from stillhouse.core.seeding import seed_everything
+from stillhouse.corpus.squad import QuestionSet
+from stillhouse.encoders.data import Texts
+from stillhouse.encoders.inherit import inherit
+from stillhouse.encoders.models import Shape, electra_config, load_config, shape_of
+from stillhouse.encoders.tokens import (
+    Vocabulary,
+    load_tokenizer,
+    pruned_vocabulary,
+    require_same_tokenizer,
+    whole_vocabulary,
+)
+from stillhouse.methods.forum_qa.config import Config
+from stillhouse.methods.forum_qa.reader import load_reader_model, new_reader_model, reader_source
+from stillhouse.methods.forum_qa.training import Lesson, Trained, get_teacher, teacher_scores
+from stillhouse.methods.forum_qa.windows import Windows, make_windows, training_windows
+
+
+@dataclass(frozen=True)
+class Task:
+    """Teacher, and what students are made of and trained on."""
+
+    config: Config
+    questions: QuestionSet
+    teacher: Trained
+    vocabulary: Vocabulary
+    shape: Shape
+    all_windows: Windows
+    """Of the train questions, in the student's ids."""
+    windows: Windows
+    """Those that are trained on."""
+
+    def fresh_student(self) -> PreTrainedModel:
+        """A student with its first weights: what fits of the teacher's, its head among it."""
+        config, teacher = self.config, self.teacher.reader.model
+        seed_everything(config.seed, "student weights")
+        if config.student:
+            return load_reader_model(Path(config.student))
+        pad = int(self.vocabulary.tokenizer.pad_token_id)
+        student: Any = new_reader_model(electra_config(self.shape, len(self.vocabulary), config.max_tokens, pad))
+        if config.init != "random":
+            inherit(student, teacher, self.vocabulary.teacher_ids, config.init)
+            with torch.no_grad():
+                for ours, theirs in zip(
+                    student.qa_outputs.parameters(), cast(Any, teacher).qa_outputs.parameters(), strict=True
+                ):
+                    ours.copy_(theirs)
+        return cast(PreTrainedModel, student)
+
+    def lesson(self, hard_weight: float) -> Lesson:
+        """Gold answers and the teacher's scores, in these shares."""
+        if hard_weight == 1:
+            return Lesson(self.windows)
+        told = teacher_scores(self.teacher.reader, self.windows, self.vocabulary.teacher_ids)
+        return Lesson(self.windows, told, hard_weight, self.config.temperature)
+
+
+def open_task(config: Config, questions: QuestionSet, run: Run) -> Task:
+    """Get the teacher and settle what the student looks like.
+
+    Raises:
+        UserError: something in teacher or student does not fit; says how to mend it.
+    """
+    teacher = get_teacher(config, questions, run)
+    theirs = shape_of(teacher.reader.model.config)
+    vocabulary, shape = _student_of(config, questions, teacher, theirs)
+    require(shape.layers <= theirs.layers, f"a student of {shape.layers} layers is deeper than its teacher of {theirs.layers}", f"use --layers {theirs.layers} or less")  # fmt: skip
+    windows = make_windows(vocabulary.tokenizer, questions.train, config.max_tokens, config.stride)
+    return Task(config, questions, teacher, vocabulary, shape, windows, training_windows(windows, config.windows_without, config.seed))  # fmt: skip
+
+
+def _student_of(config: Config, questions: QuestionSet, teacher: Trained, theirs: Shape) -> tuple[Vocabulary, Shape]:
+    tokenizer = teacher.reader.tokenizer
+    if config.student:
+        folder = Path(config.student)
+        require_same_tokenizer(tokenizer, load_tokenizer(folder), folder)
+        return whole_vocabulary(tokenizer), shape_of(load_config(folder))
+    texts = [text for part in (questions.train, questions.select) for q in part for text in (q.text, q.context)]
+    seen = Texts(tuple(dict.fromkeys(texts)), None, np.zeros(0, np.int64))
+    vocabulary = pruned_vocabulary(tokenizer, seen) if config.prune_vocabulary else whole_vocabulary(tokenizer)
+    return vocabulary, student_shape(config, theirs)
+
+
+def student_shape(config: Config, theirs: Shape) -> Shape:
+    """The student's shape: the teacher's width and heads, fewer layers, a narrower feed-forward part."""
+    return Shape(config.layers, theirs.width, theirs.heads, config.feed_forward or theirs.feed_forward // 4, theirs.width)  # fmt: skip
+
+
+def shapes_before_training(config: Config) -> tuple[Shape, Shape]:
+    """Shapes of teacher and student as far as the options alone tell them."""
+    source, layers = reader_source(config.reader)
+    found = shape_of(load_config(source))
+    theirs = Shape(layers or found.layers, found.width, found.heads, found.feed_forward, found.embedding)
+    return theirs, shape_of(load_config(Path(config.student))) if config.student else student_shape(config, theirs)
