@@ -2,6 +2,7 @@
 
 import html
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from stillhouse.core import training
 from stillhouse.core.errors import UserError
 from stillhouse.core.run import Run
 from stillhouse.exporting.export import export
+from stillhouse.serving.trying import DONE, Bench, output_html, trials_of
 
 pytestmark = pytest.mark.parametrize("method", ROWS)
 
@@ -67,6 +69,21 @@ def test_its_formats_are_the_same_model(method, finished, tmp_path):
     assert copy.metrics == pytest.approx(original.metrics, abs=1e-6)
     card = (made.folder / "README.md").read_text(encoding="utf-8")
     assert f"## As {format}" in card and "Checked on" in card and "## Licence" in card
+
+
+def test_its_trials_answer(method, finished):
+    """With the inputs that the page opens with."""
+    run, bench = finished(method), Bench()
+    for word in trials_of(method):
+        try:
+            trial, ready = bench.open(run.folder, method, word)
+        except UserError as error:
+            assert "no edge" in str(error), "a few updates may find nothing for a graph; all else must open"
+            continue
+        assert trial.title and trial.about.endswith(".")
+        answers = bench.start(ready, {name: kind.default for name, kind in ready.inputs.items()})
+        shown = [output_html(answer) for answer in iter(partial(bench.following, answers), DONE)]
+        assert shown and all(shown)
 
 
 ONE_A_WORKBENCH = ("dmd2", "distiller", "similar_tasks")

@@ -47,6 +47,7 @@ def portable_encoder(
     metrics: tuple[Metric, ...] = (),
     quality: Quality | None = None,
     usage: str = "",
+    place: str = "",
 ) -> Portable:
     """Ids, mask and types to the model's outputs; the tokenizer goes beside the ONNX file.
 
@@ -56,6 +57,7 @@ def portable_encoder(
         max_tokens: longer texts are cut.
         reopen: opens a folder by transformers' own class.
         quality: of a function of texts, on the report split.
+        place: the model's folder below the run's model folder, where it is not that itself.
     """
     traced = Traced(model.cpu().eval(), outputs)
     names = NAMES if traced.types else NAMES[:2]
@@ -91,7 +93,7 @@ def portable_encoder(
         metrics,
         told if quality else None,
         {"transformers": usage} if usage else {},
-        TOKENIZER_FILES,
+        tuple(f"{place}/{name}" if place else name for name in TOKENIZER_FILES),
     )
 
 

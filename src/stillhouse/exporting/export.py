@@ -182,7 +182,7 @@ def _write_onnx(run: FinishedRun, portable: Portable, place: Path, int8: Int8 | 
     """A file a network, run by onnxruntime in a process without torch, and perhaps int8 ones beside them."""
     for name in portable.files:
         source = run.folder / "model" / name
-        shutil.copytree(source, place / name) if source.is_dir() else shutil.copy2(source, place / name)
+        shutil.copytree(source, place / source.name) if source.is_dir() else shutil.copy2(source, place / source.name)
     full = [place / f"{network.name}.onnx" for network in portable.networks]
     for network, path in zip(portable.networks, full, strict=True):
         write_onnx(network, path)

@@ -29,18 +29,22 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from transformers import BertModel, PreTrainedModel
+from transformers import AutoModel, BertModel, PreTrainedModel
 
 from stillhouse.core.estimate import Estimate, Stage
+from stillhouse.core.options import read_options
+from stillhouse.core.portable import Portable
 from stillhouse.core.result import Arm, Cost, Result, Role
 from stillhouse.core.run import Run
 from stillhouse.encoders.batches import assemble, plain_items
+from stillhouse.encoders.corpora import load_corpus
 from stillhouse.encoders.costs import Architecture, Tables, multiply_adds
 from stillhouse.encoders.elastic import ElasticBert, to_bert
 from stillhouse.encoders.models import best_device, load_config, load_encoder, shape_of
+from stillhouse.encoders.portable import portable_encoder
 from stillhouse.encoders.relations import Projections, relation_loss
 from stillhouse.encoders.rewiring import require_room
-from stillhouse.encoders.tokens import Encoded
+from stillhouse.encoders.tokens import Encoded, load_tokenizer
 from stillhouse.methods.autodistil import report
 from stillhouse.methods.autodistil.commands import COMMANDS
 from stillhouse.methods.autodistil.config import Config
@@ -52,8 +56,9 @@ from stillhouse.methods.autodistil.search import costs_of, latency_seconds, sear
 from stillhouse.methods.autodistil.spaces import sandwich
 from stillhouse.methods.autodistil.superlm import SuperLM, train_superlm
 from stillhouse.methods.autodistil.tasks import Task, open_task
+from stillhouse.methods.autodistil.trial import TRIALS
 
-__all__ = ["COMMANDS", "PRESETS", "Config", "distill", "estimate", "load"]
+__all__ = ["COMMANDS", "PRESETS", "TRIALS", "Config", "distill", "estimate", "load", "portable"]
 
 PRESETS = {
     "laptop": Config(),
@@ -266,3 +271,19 @@ def estimate(config: Config) -> Estimate:
 def load(folder: Path) -> BertModel:
     """The picked student; `autodistil.family.open_family(run)` has all others."""
     return cast(BertModel, load_encoder(folder).eval())
+
+
+def portable(run: Path) -> Portable:
+    """The picked student with its tokenizer: ids to the states of its last layer."""
+    config, folder = read_options(run, "autodistil", Config), run / "model"
+    corpus = load_corpus(config.data, most_train=64, most_held=config.held_texts)
+    return portable_encoder(
+        load(folder),
+        load_tokenizer(folder),
+        (corpus.train, None),
+        (corpus.report, None),
+        max_tokens=config.max_tokens,
+        reopen=AutoModel.from_pretrained,
+        outputs=("last_hidden_state",),
+        usage="from transformers import AutoModel\n\nmodel = AutoModel.from_pretrained('FOLDER')",
+    )

@@ -21,14 +21,16 @@ from typing import TYPE_CHECKING
 
 from stillhouse.methods.biomedical_relations.commands import COMMANDS
 from stillhouse.methods.biomedical_relations.config import Config
+from stillhouse.methods.biomedical_relations.trial import TRIALS
 
 if TYPE_CHECKING:
     from stillhouse.core.estimate import Estimate
+    from stillhouse.core.portable import Portable
     from stillhouse.core.result import Result
     from stillhouse.core.run import Run
     from stillhouse.methods.biomedical_relations.extraction import Extraction
 
-__all__ = ["COMMANDS", "PRESETS", "Config", "distill", "estimate", "load"]
+__all__ = ["COMMANDS", "PRESETS", "TRIALS", "Config", "distill", "estimate", "load", "portable"]
 
 PRESETS = {
     "laptop": Config(),
@@ -73,3 +75,10 @@ def load(folder: Path) -> Extraction:
     from stillhouse.methods.biomedical_relations.extraction import load_extraction
 
     return load_extraction(folder / "student")
+
+
+def portable(run: Path) -> Portable:
+    """The student for other tools."""
+    from stillhouse.methods.biomedical_relations.portable import portable as student
+
+    return student(run)

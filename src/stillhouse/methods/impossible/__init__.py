@@ -48,9 +48,10 @@ from stillhouse.methods.impossible.made_here import critic_name, get_critic, get
 from stillhouse.methods.impossible.nli import TokenVectors
 from stillhouse.methods.impossible.proximity import measure_proximity
 from stillhouse.methods.impossible.rewriter import Rewriter, load_rewriter, save_rewriter
+from stillhouse.methods.impossible.trial import TRIALS
 from stillhouse.methods.impossible.workshop import Trained, Workshop
 
-__all__ = ["COMMANDS", "PRESETS", "Config", "distill", "estimate", "load"]
+__all__ = ["COMMANDS", "PRESETS", "TRIALS", "Config", "distill", "estimate", "load"]
 
 PRESETS = {
     "laptop": Config(),

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from stillhouse.core.estimate import Estimate, Stage
+from stillhouse.core.options import read_options
 from stillhouse.core.result import Result
 from stillhouse.core.run import Run
 from stillhouse.corpus.code_sets import load_code
@@ -48,6 +49,7 @@ from stillhouse.methods.modular_encoder.report import (
 )
 from stillhouse.methods.modular_encoder.search import report_tasks, select_task
 from stillhouse.methods.modular_encoder.training import train
+from stillhouse.methods.modular_encoder.trial import code_trials
 
 __all__ = ["COMMANDS", "PRESETS", "Config", "distill", "estimate", "load"]
 
@@ -162,3 +164,6 @@ def _speed_and_size(config: Config) -> tuple[float, int]:
 def load(folder: Path) -> CodeEncoder:
     """The encoder of a run's model folder, with all its exits."""
     return load_model(folder)
+
+
+TRIALS = code_trials(lambda run: read_options(run, "modular_encoder", Config))
