@@ -21,10 +21,18 @@ from stillhouse.encoders.outputs import TeacherBatch
 from stillhouse.encoders.training import score_model
 from stillhouse.methods import distiller
 from stillhouse.methods.distiller import autodistiller, study
-from stillhouse.methods.distiller.autodistiller import AutoDistiller, Study, Trial, leave_one_family_out, random_regret
+from stillhouse.methods.distiller.autodistiller import (
+    AutoDistiller,
+    LeftOut,
+    Study,
+    Trial,
+    leave_one_family_out,
+    random_regret,
+)
 from stillhouse.methods.distiller.config import Config, Pipeline
 from stillhouse.methods.distiller.guide import Balance, Guide, pairs_of
 from stillhouse.methods.distiller.peers import majority, tfidf_regression
+from stillhouse.methods.distiller.recommend import trust
 from stillhouse.methods.distiller.single import compared_pipelines
 from stillhouse.methods.distiller.task import open_task
 from text_samples import some_bert, some_texts, some_tokenizer
@@ -318,6 +326,13 @@ def test_recommend_says_at_once_that_it_knows_too_little(monkeypatch):
         dispatch(["recommend", "--data", "docstrings"])
 
 
+def test_recommendations_say_how_good_they_were_on_data_left_out():
+    useless = [LeftOut("a", 0.1, 0.6, 0.5), LeftOut("b", -0.1, 0.4, 0.5)]
+    assert "0.50 of the possible regret, three at random 0.50 (no better than chance)" in trust(useless)
+    assert "correlates 0.00" in trust(useless)
+    assert "(better than chance)" in trust([LeftOut("a", 0.5, 0.2, 0.5)])
+
+
 def test_recommend_command(teacher_folder, monkeypatch, capsys):
     folder, data = teacher_folder
     names = ("log texts", "classes", "teacher score")
@@ -327,5 +342,5 @@ def test_recommend_command(teacher_folder, monkeypatch, capsys):
     monkeypatch.setattr("stillhouse.methods.distiller.recommend.known_studies", lambda: studies)
     dispatch(["recommend", "--data", str(data), "--teacher", str(folder), "--layers", "1", "--max-tokens", "24"])
     said = capsys.readouterr()
-    assert "1. cos" in said.out and "most like: set 1" in said.out
+    assert "1. cos" in said.out and "most like: set 1" in said.out and "how sure:  not known" in said.out
     assert "stillhouse run distiller --data" in said.err and "--intermediate cos" in said.err

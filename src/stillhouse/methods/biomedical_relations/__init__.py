@@ -79,6 +79,6 @@ def load(folder: Path) -> Extraction:
 
 def portable(run: Path) -> Portable:
     """The student for other tools."""
-    from stillhouse.methods.biomedical_relations.portable import portable as student
+    from stillhouse.methods.biomedical_relations.exported import portable as student
 
     return student(run)

@@ -14,7 +14,15 @@ from stillhouse.core.options import to_plain
 from stillhouse.core.run import Run
 from stillhouse.encoders.public import FAMILIES
 from stillhouse.encoders.training import score_model
-from stillhouse.methods.distiller.autodistiller import AutoDistiller, Study, Suggestion, Trial, known_studies
+from stillhouse.methods.distiller.autodistiller import (
+    AutoDistiller,
+    LeftOut,
+    Study,
+    Suggestion,
+    Trial,
+    known_studies,
+    leave_one_family_out,
+)
 from stillhouse.methods.distiller.config import Config
 from stillhouse.methods.distiller.features import task_features
 from stillhouse.methods.distiller.study import pipeline_of, space
@@ -48,8 +56,13 @@ def recommend(config: Config, top: int = 3) -> tuple[list[Suggestion], list[tupl
 def print_recommendation(config: Config, top: int, json: bool) -> None:
     """What the command prints."""
     found, near, best = recommend(config, top)
+    judged = judged_on_left_out(config)
     if json:
-        rows = {"pipelines": [asdict(one) for one in found], "nearest": near}
+        rows = {
+            "pipelines": [asdict(one) for one in found],
+            "nearest": near,
+            "left_out": [asdict(one) for one in judged],
+        }
         print(json_module.dumps(rows, indent=1))
         return
     for place, one in enumerate(found, start=1):
@@ -57,7 +70,26 @@ def print_recommendation(config: Config, top: int, json: bool) -> None:
         print(f"{place}. {pipeline_of(one.levels, config).words()}")
         print(f"   expected {one.share:.2f} of the teacher's score ({low:.2f} to {high:.2f}), rank {one.rank:.2f} +- {one.spread:.2f} of 1")  # fmt: skip
     print("most like: " + ", ".join(f"{name} ({distance:.1f} standard deviations away)" for name, distance in near))
+    print(f"how sure:  {trust(judged)}")
     print(f"try it:    {command(best)}", file=sys.stderr)
+
+
+def judged_on_left_out(config: Config) -> list[LeftOut]:
+    """The known searches, each left out in turn; none where leaving one out leaves too few to learn from."""
+    known = known_studies()
+    return leave_one_family_out(known, space(config), seed=config.seed) if len({s.family for s in known}) > 2 else []
+
+
+def trust(judged: Sequence[LeftOut]) -> str:
+    """How good such advice was on data whose family it had not seen, against chance."""
+    if not judged:
+        return "not known; it takes searches on three kinds of data to leave one out"
+    order, ours, chance = (sum(getattr(one, key) for one in judged) / len(judged) for key in ("spearman", "regret", "random_regret"))  # fmt: skip
+    verdict = "no better than chance" if ours >= chance else "better than chance"
+    return (
+        f"on {len(judged)} data sets left out in turn its three had {ours:.2f} of the possible regret, three at random {chance:.2f}"
+        f" ({verdict}); its order correlates {order:.2f} with the truth"
+    )
 
 
 def command(config: Config) -> str:
