@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from stillhouse.catalog import CATALOG, COMMAND_HOMES
 from stillhouse.cli import COMMANDS, methods_markdown
 from stillhouse.reporting.claims import claims_markdown, paper_claims_markdown
 
@@ -30,7 +31,7 @@ def test_make_targets_and_commands_exist():
     for target in re.findall(r"^    make (\w+)", README, re.M):
         assert re.search(rf"^{target}:", makefile, re.M), target
     for command in re.findall(r"^    stillhouse (\w+)", README, re.M):
-        assert command in {"run", "dmd2", *COMMANDS}, command
+        assert command in {"run", *COMMANDS, *CATALOG, *COMMAND_HOMES}, command
 
 
 def test_pictures_are_there():
