@@ -54,11 +54,11 @@ class Config:
     """Let the protocol train encoders and the generative model again too, not only rules and the classical families."""
     model: str = "minilm"
     """Encoder to fine-tune as the teacher: minilm (in a package), scratch, or a transformers folder (PubMedBERT, BioBERT, ...)."""
-    teacher_updates: int = 250
+    teacher_updates: int = 200
     """Optimizer updates of the encoder's fine-tuning."""
     teacher_batch: int = 32
     """Pairs each."""
-    teacher_rate: float = 3e-4
+    teacher_rate: float = 1e-4
     """Its highest learning rate."""
     adapt_updates: int = 200
     """Updates of masked language modelling on the task's texts before the adapted encoder is fine-tuned."""
