@@ -95,7 +95,7 @@ def test_what_does_not_parse_is_counted():
         ("/** Gets {@link Foo} of it now. \n * @return x */", "Gets Foo of it now."),
         ("/// <summary>\n/// Reads <see cref=\"T:Row\"/> of it.\n/// </summary>", "Reads Row of it."),
         ('"""Run :func:`~a.b` and ``c`` now.\n    :param x: y"""', "Run a.b and c now."),
-        ('"""TODO"""', ""),
+        ('"""Helper."""', ""),
         ('"""Das ist schön und gut."""', ""),
         ("", ""),
     ],

@@ -46,7 +46,7 @@ def read_tu(path: Path) -> GraphSet:
     try:
         with zipfile.ZipFile(path) as archive:
             return _read(*_zip_opener(archive, path))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:  # Runtime: encryption, unknown compression
         raise UserError(f"{path} cannot be read as a zip ({error})", "fetch it again") from error
 
 
