@@ -253,7 +253,7 @@ def stages(full: bool) -> Iterator[Item]:
     for data, hops in UNSKEWED:
         yield from (("premise", data, hops, seed, "gin", premise) for seed in range(few if full else 1))
     for seed in range(5):
-        for data in ("MUTAG", "COX2", "DHFR"):
+        for data in ("MUTAG", "COX2", "DHFR", *(("NCI1",) if seed < 2 else ())):
             yield "gradient", data, 2, seed, "gin", gradient
     for seed in range(few if full else 1):
         yield "molecules", "tox21", 2, seed, "gin", molecules
