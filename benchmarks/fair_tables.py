@@ -34,7 +34,7 @@ from fair_tables_runs import (
     teacher_ablation,
     whole_run,
 )
-from fair_tables_tuning import tune
+from fair_tables_tuning import IMAGES, tune
 from stillhouse.core.evidence import Bench, Claim, ClaimedArm, judge, mean_with_interval, print_estimate, ratio_of_means
 from stillhouse.core.result import Arm
 
@@ -44,16 +44,7 @@ SETS: dict[str, dict[str, Any]] = {
     "law school": {"data": "law-school"},
     "adult race": {"data": "adult", "sensitive": ("race",)},
     "adult both": {"data": "adult", "sensitive": ("sex", "race")},
-    "colour-mnist": {
-        "data": "colour-mnist",
-        "latent": 16,
-        "fair_given": "label",
-        "batch": 128,
-        "pairs": 128,
-        "teacher_updates": 1500,
-        "student_updates": 1000,
-        "sampler_updates": 1000,
-    },
+    "colour-mnist": {**IMAGES, "fair_given": "label"},
 }
 FAIR_BASELINES = ("FLDGM GAN", "FLDGM diffusion", "TabFairGAN-style")
 PARTS = ("tuning", "runs", "ablations", "proxy", "sizes", "write")
@@ -94,9 +85,18 @@ def by_name(claimed: Iterable[ClaimedArm], title: str) -> dict[str, list[Arm]]:
 
 
 def best_fair_baseline(arms: Arms) -> str:
-    """The fair baseline with the greatest mean fair utility (on the reported rows, which favours the baseline)."""
+    """Of the fair baselines that are at least as accurate as the student, the one with the greatest fair utility.
+
+    Of all of them where the student is the most accurate. Chosen on the reported rows, which favours the baseline.
+    """
     found = [name for name in FAIR_BASELINES if name in arms]
-    return max(found, key=lambda name: np.mean([arm.metrics["fair_utility"] for arm in arms[name]]))
+    ours = _mean_of(arms["student"], "balanced_accuracy")
+    as_accurate = [name for name in found if _mean_of(arms[name], "balanced_accuracy") >= ours]
+    return max(as_accurate or found, key=lambda name: _mean_of(arms[name], "fair_utility"))
+
+
+def _mean_of(arms: Sequence[Arm], key: str) -> float:
+    return float(np.mean([arm.metrics[key] for arm in arms]))
 
 
 def claim(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from stillhouse.core.result import Table
-from stillhouse.core.trial import Gauge, Number, Output, Ready, Trial, Words
+from stillhouse.core.trial import Gauge, Output, Ready, Slide, Trial, Words
 from stillhouse.methods.autodistil.family import open_family
 from stillhouse.methods.autodistil.front import costs_in_words
 
@@ -32,7 +32,7 @@ def open_run(run: Path) -> Ready:
 
     middle = (fastest + slowest) / 2
     # rounded outwards, so that both ends can be asked for
-    return Ready({"milliseconds": Number("Milliseconds a text, at most", fastest, slowest + 0.01, round(middle, 3), whole=False)}, answer)  # fmt: skip
+    return Ready({"milliseconds": Slide("Milliseconds a text, at most", fastest, slowest + 0.01, round(middle, 3), whole=False)}, answer)  # fmt: skip
 
 
 TRIALS: Mapping[str, Trial] = {
