@@ -201,7 +201,14 @@ def student_arms(size_name: str, seed: int) -> dict[str, tuple[Architecture, Cal
     return made
 
 
-ARMS = ("student", "cut from the teacher", "alone, twice the updates", "by hand: full width, fewer layers", "by hand: all layers, narrower", "by hand: half the layers, narrower")  # fmt: skip
+ARMS = (
+    "student",
+    "cut from the teacher",
+    "alone, twice the updates",
+    "by hand: full width, fewer layers",
+    "by hand: all layers, narrower",
+    "by hand: half the layers, narrower",
+)
 
 
 def alone(size_name: str, shape: Architecture, seed: int, times: int) -> ElasticBert:
@@ -236,7 +243,10 @@ def teacher_arm(size_name: str, task: str) -> dict[str, Any]:
 
     size, teacher = SIZES[size_name], room_of(size_name, 0).teacher
     opened = open_task(task, teacher.tokenizer, size.task_tokens, size.examples)
-    with tempfile.TemporaryDirectory() as scratch, Run.create("autodistil", {"seed": 0}, out=Path(scratch) / "run", quiet=True) as run:  # fmt: skip
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Run.create("autodistil", {"seed": 0}, out=Path(scratch) / "run", quiet=True) as run,
+    ):
         found = opened.teacher_score("minilm", size.task_updates, run)
     return {**found, "multiply_adds": multiply_adds(teacher.shape)}
 
@@ -247,8 +257,13 @@ def step_costs(size_name: str, seed: int) -> dict[str, Any]:
     space = config.parsed()[1]
     network = new_network(room.teacher, space.extent(room.teacher.shape.layers), "teacher", seed, space.name)
     taken = {}
-    for name, shapes in (("sandwich", lambda u: sandwich(space, seed, u, config.random_samples)), ("largest", lambda _: [space.largest])):  # fmt: skip
-        with Run.create("autodistil", {"seed": seed}, out=RUNS / f"step-{time.time_ns()}", quiet=True, checkpoint_seconds=1e9) as run:  # fmt: skip
+    for name, shapes in (
+        ("sandwich", lambda u: sandwich(space, seed, u, config.random_samples)),
+        ("largest", lambda _: [space.largest]),
+    ):
+        with Run.create(
+            "autodistil", {"seed": seed}, out=RUNS / f"step-{time.time_ns()}", quiet=True, checkpoint_seconds=1e9
+        ) as run:
             started = time.process_time()
             train(network, shapes, room.lesson, config, recipe_of(config, 12), run, name)
             taken[name] = (time.process_time() - started) / 12

@@ -174,7 +174,16 @@ def accuracy_claims() -> list[Claim]:
             "64 ResNets", "distilled", [r for _, r in rows], [k.truth["distilled"] for k in listed], "parameters"
         )
         vanilla = [k.truth["vanilla"] for k in listed]
-        claims.append(pair_claim(pairs, vanilla, "C1", "Tau between accuracy alone and distilled (the paper: the best network is not the same)", "<= 0.9", "best alone 777, best distilled 557"))  # fmt: skip
+        claims.append(
+            pair_claim(
+                pairs,
+                vanilla,
+                "C1",
+                "Tau between accuracy alone and distilled (the paper: the best network is not the same)",
+                "<= 0.9",
+                "best alone 777, best distilled 557",
+            )
+        )
     first = trained_accuracies(("kd",), 0)
     for losses, seed, id_, statement, threshold in (
         ((), 0, "C1", "Tau between accuracy alone and distilled, same seed", "<= 0.9"),

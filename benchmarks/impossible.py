@@ -199,7 +199,15 @@ def kept(part: str, seeds: int) -> list[tuple[dict[str, Any], Any]]:
     return [(key, value) for key, value in found if value is not None]
 
 
-def claim(name: str, statement: str, values: list[float], threshold: str, part: str, paper: float | None = None, note: str = "") -> Claim:  # fmt: skip
+def claim(
+    name: str,
+    statement: str,
+    values: list[float],
+    threshold: str,
+    part: str,
+    paper: float | None = None,
+    note: str = "",
+) -> Claim:
     """A claim from one number a seed."""
     mean, interval = mean_with_interval(values)
     verdict = judge(interval, threshold)
@@ -216,8 +224,24 @@ def made_claims(seeds: int) -> list[Claim]:
         def rate(rows: list[dict[str, Any]], **where: float) -> float:
             return float(np.mean([r["entailed"] for r in rows if all(r[k] == v for k, v in where.items())]))
 
-        made.append(claim("proximity-context", "Continuations of three sentences of context entail one another more often than those of one (difference of shares)", [rate(r, sentences=3) - rate(r, sentences=1) for r in near], ">= 0", "proximity"))  # fmt: skip
-        made.append(claim("proximity-temperature", "And at temperature 0.5 more often than at 1.0", [rate(r, temperature=0.5) - rate(r, temperature=1.0) for r in near], ">= 0", "proximity"))  # fmt: skip
+        made.append(
+            claim(
+                "proximity-context",
+                "Continuations of three sentences of context entail one another more often than those of one (difference of shares)",
+                [rate(r, sentences=3) - rate(r, sentences=1) for r in near],
+                ">= 0",
+                "proximity",
+            )
+        )
+        made.append(
+            claim(
+                "proximity-temperature",
+                "And at temperature 0.5 more often than at 1.0",
+                [rate(r, temperature=0.5) - rate(r, temperature=1.0) for r in near],
+                ">= 0",
+                "proximity",
+            )
+        )
     runs = [value for _, value in kept("runs", seeds)]
     if runs:
 
@@ -227,17 +251,60 @@ def made_claims(seeds: int) -> list[Claim]:
         student = f"student {STUDENT}"
         told = "teacher, told to do it"
         made += [
-            claim("self-distillation", "BERT-iBLEU with self-distillation less that of as many updates on D_T (paper: 67.1 - 64.0)", gap(student, f"student {WITHOUT}", "bert_ibleu"), ">= 0", "runs", 3.1),
-            claim("self-distillation-good", "Share of good paraphrases, the same difference", gap(student, f"student {WITHOUT}", "good"), ">= 0", "runs"),
-            claim("critics-needed", "Share of good paraphrases less that of a student trained on as many candidate pairs that no critic saw", gap(student, f"student {UNFILTERED}", "good"), ">= 0.1", "runs"),
-            claim("beats-teacher", "Share of good paraphrases less that of its teacher told to do it with an example", gap(student, told, "good"), ">= 0.1", "runs"),
-            claim("set-diversity", "H3 of D_self less that of D_T, sets of equal size (bits)", [r["quality"]["D_self"]["H3"] - r["quality"]["D_T"]["H3"] for r in runs], ">= 0", "runs"),
-        ]  # fmt: skip
+            claim(
+                "self-distillation",
+                "BERT-iBLEU with self-distillation less that of as many updates on D_T (paper: 67.1 - 64.0)",
+                gap(student, f"student {WITHOUT}", "bert_ibleu"),
+                ">= 0",
+                "runs",
+                3.1,
+            ),
+            claim(
+                "self-distillation-good",
+                "Share of good paraphrases, the same difference",
+                gap(student, f"student {WITHOUT}", "good"),
+                ">= 0",
+                "runs",
+            ),
+            claim(
+                "critics-needed",
+                "Share of good paraphrases less that of a student trained on as many candidate pairs that no critic saw",
+                gap(student, f"student {UNFILTERED}", "good"),
+                ">= 0.1",
+                "runs",
+            ),
+            claim(
+                "beats-teacher",
+                "Share of good paraphrases less that of its teacher told to do it with an example",
+                gap(student, told, "good"),
+                ">= 0.1",
+                "runs",
+            ),
+            claim(
+                "set-diversity",
+                "H3 of D_self less that of D_T, sets of equal size (bits)",
+                [r["quality"]["D_self"]["H3"] - r["quality"]["D_T"]["H3"] for r in runs],
+                ">= 0",
+                "runs",
+            ),
+        ]
     for _, value in kept("speed", seeds):
         seconds = value["seconds"] / value["pairs"] * 1e6 / 2 / 60
         made.append(
-            Claim("million-pairs", "Minutes for a million candidate pairs through all critics on two cores", None, seconds, (seconds, seconds), "<= 20", 1, judge((seconds, seconds), "<= 20"), "everyday", "python benchmarks/impossible.py --parts speed", f"from {value['pairs']:,} pairs in {value['seconds']:.0f} processor seconds of one core, halved for two; one measurement")
-        )  # fmt: skip
+            Claim(
+                "million-pairs",
+                "Minutes for a million candidate pairs through all critics on two cores",
+                None,
+                seconds,
+                (seconds, seconds),
+                "<= 20",
+                1,
+                judge((seconds, seconds), "<= 20"),
+                "everyday",
+                "python benchmarks/impossible.py --parts speed",
+                f"from {value['pairs']:,} pairs in {value['seconds']:.0f} processor seconds of one core, halved for two; one measurement",
+            )
+        )
     return made
 
 

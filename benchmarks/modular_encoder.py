@@ -182,8 +182,19 @@ def pieces(part: str, seeds: int) -> Iterator[Piece]:
             yield _piece("exits", config, whole, full + 60)
         if part == "singles":
             for i in config.exits:
-                yield _piece(f"single {i}", replace(config, layers=i, exits=(i,), weights="uniform"), variant, full * (0.2 + 0.8 * i / config.layers))  # fmt: skip
-        groups = {"last-only": ("last-only",), "weights": ("uniform weights", "log weights"), "context": ("without context",), "rename": ("without renaming",), "distil": ("self-distillation",)}  # fmt: skip
+                yield _piece(
+                    f"single {i}",
+                    replace(config, layers=i, exits=(i,), weights="uniform"),
+                    variant,
+                    full * (0.2 + 0.8 * i / config.layers),
+                )
+        groups = {
+            "last-only": ("last-only",),
+            "weights": ("uniform weights", "log weights"),
+            "context": ("without context",),
+            "rename": ("without renaming",),
+            "distil": ("self-distillation",),
+        }
         for name in groups.get(part, ()):
             yield _piece(name, replace(config, **VARIANTS[name]), variant, full)
         if part == "peers":
