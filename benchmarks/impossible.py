@@ -15,10 +15,9 @@ three need $STILLHOUSE_DATA; `sick` trains MiniLM, about eight processor minutes
 
 from __future__ import annotations
 
-import argparse
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stillhouse.core.evidence import Bench, Claim, ClaimedArm, judge, mean_with_interval, print_estimate
+from stillhouse.core.benchmark import Work, run_script, script_parser
+from stillhouse.core.evidence import Bench, Claim, ClaimedArm, judge, mean_with_interval
 from stillhouse.core.files import content_hash
 from stillhouse.core.options import to_plain
 from stillhouse.core.result import Arm
@@ -47,7 +47,6 @@ from stillhouse.methods.impossible.proximity import measure_proximity
 from stillhouse.methods.impossible.workshop import Trained, Workshop
 
 bench = Bench("impossible", Path(__file__).parent)
-Piece = tuple[dict[str, Any], Callable[[], Any], float]
 BASE = Config(proximity=False)
 SPEED_CONTEXTS, SPEED_SENTENCES = 10, 100
 VERSION = 1
@@ -171,23 +170,24 @@ def _context(random: np.random.Generator, count: int) -> Group:
     return Group("", tuple(lines), candidate_pairs(count, both_ways=True))
 
 
-def pieces(part: str, seeds: int) -> Iterator[Piece]:
+def pieces(part: str, seeds: int) -> Iterator[Work]:
     """Key, work and estimated processor seconds of a part's pieces."""
     for seed in range(seeds):
         config = replace(BASE, seed=seed)
         if part == "proximity":
-            yield {"part": part, "seed": seed, "version": VERSION}, lambda c=config: proximity(c), 25
+            yield Work({"part": part, "seed": seed, "version": VERSION}, lambda c=config: proximity(c), 25)
         if part == "runs":
-            yield {"part": part, "seed": seed, "version": VERSION}, lambda c=config: run_whole(c), 200
+            yield Work({"part": part, "seed": seed, "version": VERSION}, lambda c=config: run_whole(c), 200)
         if part == "ablation" and seed < 2:
             for name in ("none", *CRITICS):
                 key = {"part": part, "left out": name, "seed": seed, "version": VERSION}
-                yield key, lambda c=config, n=name: without(n, c), 70
+                yield Work(key, lambda c=config, n=name: without(n, c), 70)
     if part == "critics":
         for name, seconds in (("everyday", 10), ("embedding", 150), ("sick", 600)):
-            yield {"part": part, "critic": name, "version": VERSION}, lambda n=name: critic_quality(n, BASE), seconds
+            key = {"part": part, "critic": name, "version": VERSION}
+            yield Work(key, lambda n=name: critic_quality(n, BASE), seconds)
     if part == "speed":
-        yield {"part": part, "version": VERSION}, lambda: speed(BASE), 40
+        yield Work({"part": part, "version": VERSION}, lambda: speed(BASE), 40)
 
 
 PARTS = ("proximity", "runs", "ablation", "critics", "speed")
@@ -370,30 +370,19 @@ def table(seeds: int) -> str:
     return "\n".join(lines)
 
 
+def write(seeds: int) -> Path:
+    """The result file from what is on disk."""
+    bench.arms = made_arms(seeds)
+    return bench.write(made_claims(seeds))
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
+    parser = script_parser(__doc__, PARTS, table="the figures of docs/methods/impossible.md")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=float("inf"))
-    parser.add_argument("--estimate", action="store_true")
-    parser.add_argument("--table", action="store_true", help="the figures of docs/methods/impossible.md")
     options = parser.parse_args()
+    seeds = options.seeds
     torch.set_num_threads(1)
-    started = time.monotonic()
-    for part in options.parts if not options.table else ():
-        left = [piece for piece in pieces(part, options.seeds) if not bench.has(piece[0])]
-        print_estimate(part, sum(seconds for *_, seconds in left), len(left))
-        for key, compute, _ in left if not options.estimate else ():
-            if time.monotonic() - started > 60 * options.minutes:
-                break
-            bench.piece(key, compute)
-    if options.estimate:
-        return
-    if options.table:
-        print(table(options.seeds))
-        return
-    bench.arms = made_arms(options.seeds)
-    print(bench.write(made_claims(options.seeds)))
+    run_script(bench, options, lambda part: pieces(part, seeds), write=lambda: write(seeds), table=lambda: table(seeds))
 
 
 if __name__ == "__main__":
