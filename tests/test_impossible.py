@@ -14,8 +14,8 @@ import torch
 
 import stillhouse
 from rows import ROWS
-from stillhouse.core import files
 from stillhouse.catalog import load_method
+from stillhouse.core import files
 from stillhouse.core.errors import UserError
 from stillhouse.core.run import Run, temporary_run
 from stillhouse.corpus.everyday import everyday_stories, labelled_pairs
