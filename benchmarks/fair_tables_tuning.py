@@ -154,4 +154,8 @@ def settings(bench: Bench, asked: bool) -> Iterator[tuple[str, str, list[Any]]]:
                 "updates": BASE.tabfairgan_updates,
             }
             if asked or bench.has(key):
-                yield table, f"lambda {weight:g}, rate {rate:g}", bench.piece(key, lambda changed=changed: tabfairgan_arm(changed))  # fmt: skip
+                yield (
+                    table,
+                    f"lambda {weight:g}, rate {rate:g}",
+                    bench.piece(key, lambda changed=changed: tabfairgan_arm(changed)),
+                )

@@ -113,7 +113,14 @@ def group(sentences=LINES, *, both_ways=True):
 
 def test_candidate_pairs_are_ordered_only_where_order_matters():
     assert candidate_pairs(3, both_ways=True).tolist() == [[0, 1], [0, 2], [1, 2]]
-    assert sorted(map(tuple, candidate_pairs(3, both_ways=False).tolist())) == [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]  # fmt: skip
+    assert sorted(map(tuple, candidate_pairs(3, both_ways=False).tolist())) == [
+        (0, 1),
+        (0, 2),
+        (1, 0),
+        (1, 2),
+        (2, 0),
+        (2, 1),
+    ]
 
 
 def test_only_the_paraphrase_passes_and_the_funnel_counts_it():

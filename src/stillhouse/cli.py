@@ -213,8 +213,13 @@ def recommend(
     from stillhouse.methods.distiller.recommend import print_recommendation
 
     config = Config(
-        data=data, teacher=teacher, examples=examples, layers=layers, teacher_updates=teacher_updates, max_tokens=max_tokens
-    )  # fmt: skip
+        data=data,
+        teacher=teacher,
+        examples=examples,
+        layers=layers,
+        teacher_updates=teacher_updates,
+        max_tokens=max_tokens,
+    )
     print_recommendation(config, top, json)
 
 

@@ -55,9 +55,17 @@ def serve(folder: Path, host: str, port: int, token: str | None) -> None:
     address = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host}:{port}/"
     print(f"stillhouse: {address}{f'?token={token}' if token else ''}  (Ctrl-C ends it)", flush=True)
     ui.run(
-        host=host, port=port, title="stillhouse", show=False, reload=False, show_welcome_message=False, language="en-US",
-        favicon="🥃", dark=None, uvicorn_logging_level="warning",
-    )  # fmt: skip
+        host=host,
+        port=port,
+        title="stillhouse",
+        show=False,
+        reload=False,
+        show_welcome_message=False,
+        language="en-US",
+        favicon="🥃",
+        dark=None,
+        uvicorn_logging_level="warning",
+    )
 
 
 def add_plain_pages(app: Any, shelf: Shelf) -> None:
@@ -249,7 +257,9 @@ class Pages:
         if isinstance(kind, Slide):
             return self.slider(kind)
         if isinstance(kind, Number):
-            return self.ui.number(kind.title, value=kind.default, min=kind.low, max=kind.high, step=1 if kind.whole else None).props("outlined dense")  # fmt: skip
+            return self.ui.number(
+                kind.title, value=kind.default, min=kind.low, max=kind.high, step=1 if kind.whole else None
+            ).props("outlined dense")
         if isinstance(kind, Choice):
             return self.ui.select(list(kind.options), label=kind.title, value=kind.default).props("outlined dense")
         area = self.ui.textarea if kind.lines > 1 else self.ui.input

@@ -203,9 +203,15 @@ def _arms(
 
 
 def _set_tables(
-    domain: Domain, rows: list[tuple[str, str]], self_rows: list[tuple[str, str]], d_t: list[Pair], d_self: list[Pair],
-    first: Made, config: Config, workshop: Workshop,
-) -> list[Table]:  # fmt: skip
+    domain: Domain,
+    rows: list[tuple[str, str]],
+    self_rows: list[tuple[str, str]],
+    d_t: list[Pair],
+    d_self: list[Pair],
+    first: Made,
+    config: Config,
+    workshop: Workshop,
+) -> list[Table]:
     sets: dict[str, list[tuple[str, str]]] = {
         "D_T": rows,
         "D_self": self_rows,
