@@ -59,6 +59,10 @@ ORDER = sorted(range(RANKED), key=lambda index: 7 * index % RANKED)
 """In which they are measured: a part of them has all sub-spaces."""
 
 
+TAKES = 5
+"""Times that the cost of a step is measured, seconds each."""
+
+
 @dataclass(frozen=True)
 class Size:
     """How much is measured."""
@@ -284,7 +288,7 @@ def pieces(part: str, size_name: str) -> Iterator[Work]:
     size = SIZES[size_name]
     head = {"part": part, "size": size_name, "version": VERSION}
     if part == "step":
-        for seed in range(size.seeds):
+        for seed in range(TAKES):
             yield Work({**head, "seed": seed}, lambda seed=seed: step_costs(size_name, seed), 8.0)  # type: ignore[misc]
     for seed in range(size.seeds):
         if part in ("interference", "ranking", "students"):

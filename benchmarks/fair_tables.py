@@ -44,7 +44,7 @@ SETS: dict[str, dict[str, Any]] = {
     "law school": {"data": "law-school"},
     "adult race": {"data": "adult", "sensitive": ("race",)},
     "adult both": {"data": "adult", "sensitive": ("sex", "race")},
-    "colour-mnist": {**IMAGES, "fair_given": "label"},
+    "colour-mnist": IMAGES,
 }
 FAIR_BASELINES = ("FLDGM GAN", "FLDGM diffusion", "TabFairGAN-style")
 PARTS = ("tuning", "runs", "ablations", "proxy", "sizes", "write")

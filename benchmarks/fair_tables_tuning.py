@@ -48,6 +48,7 @@ GIVEN = ("nothing", "label")
 IMAGES: dict[str, Any] = {
     "data": "colour-mnist",
     "latent": 16,
+    "fair_given": "label",
     "batch": 128,
     "pairs": 128,
     "teacher_updates": 1500,
@@ -116,7 +117,13 @@ def tune_images(bench: Bench, asked: bool) -> None:
     means = {}
     for given in GIVEN:
         changed = {**IMAGES, "fair_given": given}
-        key = {"piece": "tuning", "table": "colour-mnist", "base": NEUTRAL, "given": given, **IMAGES}
+        key = {
+            "piece": "tuning",
+            "table": "colour-mnist",
+            "base": NEUTRAL,
+            "given": given,
+            **{k: v for k, v in IMAGES.items() if k != "fair_given"},
+        }
         if not (asked or bench.has(key)):
             continue
         arms = [cattrs.structure(raw, Arm) for raw in bench.piece(key, lambda changed=changed: latent_arms(changed))]

@@ -511,6 +511,26 @@ def test_a_trial_in_the_browser(browser, tmp_path):
         assert browser.serious(axe_core()) == []
 
 
+def test_a_slider_is_followed(browser, tmp_path):
+    """By keyboard: the answer comes without the button, and belongs to where the slider rests."""
+    import stillhouse
+    from rows import ROWS
+
+    stillhouse.run("autodistil", out=tmp_path / "tiny", quiet=True, **ROWS["autodistil"])
+    with served(tmp_path) as address:
+        browser.look()
+        browser.goto(f"{address}run/tiny/try/front")
+        browser.wait("document.querySelector('.q-slider [tabindex]')")
+        browser.evaluate("document.querySelector('.q-slider [tabindex]').focus()")
+        browser.press("ArrowRight")
+        browser.wait("document.querySelector('.answers').innerText.includes('of the sub-space')")
+        before = browser.evaluate("document.querySelector('.inputs').innerText")
+        browser.press("ArrowLeft")
+        browser.press("ArrowLeft")
+        browser.wait(f"document.querySelector('.inputs').innerText != {before!r}")
+        assert browser.serious(axe_core()) == [] and browser.errors == []
+
+
 def test_elsewhere_a_token_is_made_up(tmp_path):
     with served(tmp_path, "--host", "0.0.0.0") as address:
         assert "?token=" in address and len(address.split("=")[1]) >= 24
