@@ -158,7 +158,8 @@ def main() -> None:
     found = rooms()
     PICTURE.write_text(picture(found), encoding="utf-8")
     page = PAGE.read_text(encoding="utf-8")
-    kept = re.sub(r"(<!-- rooms -->\n\n).*?(\n\n<!-- end -->)", lambda m: m[1] + table(found) + m[2], page, flags=re.S)
+    between = f"\n\n{table(found)}\n\n"
+    kept = re.sub(r"(<!-- rooms -->).*?(<!-- end -->)", lambda m: m[1] + between + m[2], page, flags=re.S)
     PAGE.write_text(kept, encoding="utf-8")
 
 
