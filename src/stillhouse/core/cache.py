@@ -26,7 +26,11 @@ def cache_root() -> Path:
 
 
 def cached_folder(kind: str, key: tuple[bytes | str, ...], make: Callable[[Path], None]) -> Path:
-    """Folder of this kind and key; if absent, `make(folder)` fills it, and it appears whole or not at all."""
+    """Folder of this kind and key; if absent, `make(folder)` fills it, and it appears whole or not at all.
+
+    Raises:
+        UserError: the cache cannot be written to.
+    """
     folder = cache_root() / kind / content_hash(key)
     if not folder.is_dir():
         try:

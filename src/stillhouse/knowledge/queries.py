@@ -183,6 +183,9 @@ def path(graph: Graph, one: str, two: str, most_hops: int = 4) -> list[Edge]:
     """The edges of a shortest way from one concept to another, at every step the surest; empty if there is none.
 
     Searched from both ends by turns.
+
+    Raises:
+        UserError: a name that the graph does not know, or both are one concept.
     """
     start, goal = find_concept(graph, one), find_concept(graph, two)
     require(start != goal, f"{one!r} and {two!r} are one concept", "name two")

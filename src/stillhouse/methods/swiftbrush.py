@@ -170,7 +170,11 @@ def lora_weight(sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
 
 
 def one_step_student(config: Config, teacher: Denoiser) -> Denoiser:
-    """A copy of the teacher to be trained, read as x0 or, without re-parametrisation, as what it puts out."""
+    """A copy of the teacher to be trained, read as x0 or, without re-parametrisation, as what it puts out.
+
+    Raises:
+        UserError: without re-parametrisation, of a teacher with EDM's preconditioning.
+    """
     student, noise = trainable_copy(teacher), teacher.preconditioning
     if config.reparametrisation == "none":
         require(

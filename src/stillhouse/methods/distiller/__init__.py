@@ -18,7 +18,7 @@ tau^2 keeps the gradient's size; updates are chosen on a select split, never on 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
