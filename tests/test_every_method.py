@@ -9,6 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 import stillhouse
+from faulty import timeless_records
 from rows import ROWS
 from stillhouse import launch
 from stillhouse.catalog import CATALOG, load_method
@@ -133,21 +134,6 @@ def test_resume_after_a_stop_equals_the_straight_run(method, finished, tmp_path,
             one, two = load_file(path), load_file(right[name])
             assert one.keys() == two.keys()
             assert all(one[key].equal(two[key]) for key in one), f"{name} differs after resuming"
-
-
-CACHED_STAGES = ("teacher", "pretraining", "language model", "critic")
-"""Trained once and cached: only the first run that needs one records it."""
-
-
-def timeless_records(folder):
-    """Lines of every metrics.jsonl without what depends on the clock or on what the cache held."""
-    files = sorted(folder.rglob("metrics.jsonl"))
-    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    return [
-        {key: value for key, value in line.items() if key != "seconds"}
-        for line in lines
-        if line["stage"] not in CACHED_STAGES
-    ]
 
 
 def test_estimate_says_what_it_will_cost(method):
