@@ -25,21 +25,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests"))
-
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import faulty
-
-faulty.calm()
-
 from faulty import Ended, Order, Places
 from own_files import own_files
 from rows import ROWS
-
 from stillhouse.core.environment import commit, environment
 from stillhouse.core.evidence import Bench, print_estimate
 from stillhouse.core.files import write_json
 
+HERE = Path(__file__).resolve().parent
 KINDS = (
     *("kill -9",) * 4,
     *("SIGTERM",) * 2,
@@ -146,7 +141,9 @@ class Chain:
         moment = ", ".join(f"{name} {number}" for name, number in moments.items() if number)
         moment = moment or f"{order.seconds:.1f} s"
         said = self._without_paths(ended.said[-1] if ended.said else "")
-        fault = Fault(order.kind, moment, ended.code, said, round(ended.seconds, 1), tuple(map(self._without_paths, wrong)))
+        fault = Fault(
+            order.kind, moment, ended.code, said, round(ended.seconds, 1), tuple(map(self._without_paths, wrong))
+        )
         self.met.append(fault)
         print(f"  {order.kind}, {moment}: {ended.code} {said}", *fault.wrong, sep="\n    ! ", flush=True)
         if wrong:
@@ -262,6 +259,7 @@ def written(bench: Bench, told: Mapping[str, Mapping[str, Any]], seed: int) -> P
     wrong = [(method, fault) for method, fault in faults if fault["wrong"]]
     by_kind, bad_kind = Counter(f["kind"] for _, f in faults), Counter(f["kind"] for _, f in wrong)
     content = {
+        "measured": "faults",
         "faults": len(faults),
         "met well": len(faults) - len(wrong),
         "runs finished after faults": sum(chain["finished runs"] for chain in told.values()),

@@ -24,6 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# one thread a process, before anything heavy is imported: a process with threads cannot be forked
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
+    os.environ[name] = "1"
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 NOBODY = 65534
 """Root may write anywhere; a process that is to meet a read-only folder gives its rights up."""
 PATIENCE_SECONDS = 180.0
@@ -270,13 +274,6 @@ def patch(order: Order, note: Path) -> None:
 # ---- in the parent ----
 
 
-def calm() -> None:
-    """One thread a process, and no hub; before anything heavy is imported."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
-        os.environ[name] = "1"
-    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
-
-
 def import_beforehand(modules: Iterable[str]) -> None:
     """Import here what children will need, so that a fork has it at once."""
     for name in modules:
@@ -389,12 +386,19 @@ def fingerprint(run: Path) -> dict[str, str]:
     """What two runs of one config must have in common: every record, every tensor, every byte of other model files."""
     from safetensors.torch import load_file
 
-    found = {"records": _digest(json.dumps(timeless_records(run)).encode())}
+    records = sorted(
+        timeless_records(run), key=lambda line: line["stage"]
+    )  # a stage done again stands behind the others
+    found = {"records": _digest(json.dumps(records).encode())}
     for path in sorted((run / "model").rglob("*")):
         name = str(path.relative_to(run))
         if path.suffix == ".safetensors":
             tensors = load_file(path)
-            parts = [f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.reshape(-1).view(torch_bytes()).numpy().tobytes() for key, tensor in sorted(tensors.items())]
+            parts = [
+                f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode()
+                + tensor.reshape(-1).view(torch_bytes()).numpy().tobytes()
+                for key, tensor in sorted(tensors.items())
+            ]
             found[name] = _digest(*parts)
         elif path.is_file() and path.suffix not in (".md", ".json", ".html"):
             found[name] = _digest(path.read_bytes())
@@ -436,8 +440,11 @@ def artifacts(places: Places) -> dict[str, str]:
 def lost(before: dict[str, str], after: dict[str, str]) -> list[str]:
     """Which artifacts of before are gone, changed, or further back."""
     wrong = []
+    grown = any(name.startswith("cache/") and name not in before for name in after)
     for name, value in before.items():
         now = after.get(name)
+        if name.endswith(" at") and now is None and grown:
+            continue  # a network that is finished and cached needs its checkpoints no more
         if now is None or (now < value if name.endswith(" at") else now != value):
             wrong.append(f"{name}: {value} -> {now}")
     return wrong
@@ -462,5 +469,6 @@ def broken(places: Places) -> list[str]:
 
 def leftovers(places: Places) -> list[str]:
     """Temporary files of processes that are gone."""
-    kept = (".lock",)
-    return sorted(str(path.relative_to(places.root)) for path in places.run.rglob(".*") if path.name not in kept)
+    from stillhouse.core.files import is_temporary
+
+    return sorted(str(path.relative_to(places.root)) for path in places.run.rglob(".*") if is_temporary(path))

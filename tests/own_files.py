@@ -67,7 +67,9 @@ def questions(folder: Path) -> dict[str, Any]:
             context = f"I could not sleep for {user + 2} nights. After {post + 1} weeks it got better with tea and long walks."
             start = context.index(f"{user + 2} nights")
             answer = Span(start, start + len(f"{user + 2} nights"))
-            made.append(Question(f"{user}-{post}-a", "How long could they not sleep?", context, (answer,), f"user {user}"))
+            made.append(
+                Question(f"{user}-{post}-a", "How long could they not sleep?", context, (answer,), f"user {user}")
+            )
             made.append(Question(f"{user}-{post}-b", "Which doctor did they see?", context, (), f"user {user}"))
     write_squad(made, folder / "questions.json")
     return {"data": str(folder / "questions.json")}

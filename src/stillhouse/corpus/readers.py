@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import email
 import email.policy
-import json
 import math
 import re
 from collections import Counter
@@ -21,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.core.errors import UserError, require
+from stillhouse.core.files import parse_json
 from stillhouse.corpus.sql_dump import read_sql
 
 MOST_JSON_BYTES = 100_000_000
 """A single JSON document has to be read whole."""
+MOST_HEADER = 2000
+"""Characters of a mail's header: the standard library parses them in time that grows with the square, or faster."""
 csv.field_size_limit(16_000_000)
 
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -165,7 +167,7 @@ def seconds(text: str) -> float:
     except ValueError:
         try:
             when = parsedate_to_datetime(text)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, IndexError, OverflowError):
             return math.nan
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
@@ -197,8 +199,8 @@ def _json_lines(path: Path, losses: Losses) -> Iterator[Mapping[str, Any]]:
             if not line.strip():
                 continue
             try:
-                record = json.loads(line.decode("utf-8", errors="replace"))
-            except (ValueError, RecursionError):
+                record = parse_json(line.decode("utf-8", errors="replace"))
+            except ValueError:
                 losses.add("malformed lines", number)
                 continue
             if isinstance(record, dict):
@@ -219,7 +221,7 @@ def _discourse(path: Path, losses: Losses) -> Iterator[Mapping[str, Any]]:
     size = path.stat().st_size
     require(size <= MOST_JSON_BYTES, f"{path} is one JSON document of {size / 1e6:.0f} MB", "write it as JSON lines first (jq -c '.[]')")  # fmt: skip
     try:
-        found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        found = parse_json(path.read_text(encoding="utf-8", errors="replace"))
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error})", "restore the file, or give JSON lines as .jsonl") from error
     for number, record in enumerate(_posts_in(found), start=1):
@@ -231,14 +233,16 @@ def _discourse(path: Path, losses: Losses) -> Iterator[Mapping[str, Any]]:
 
 def _posts_in(found: Any) -> Iterator[Any]:
     if isinstance(found, dict) and "post_stream" in found:
-        yield from found["post_stream"].get("posts", [])
-    elif isinstance(found, dict):
-        for key in ("posts", "latest_posts", "topics"):
-            for item in found.get(key) or []:
-                yield from _posts_in(item) if isinstance(item, dict) and "post_stream" in item else [item]
-    elif isinstance(found, list):
-        for item in found:
-            yield from _posts_in(item) if isinstance(item, dict) and "post_stream" in item else [item]
+        stream = found["post_stream"]
+        yield from _listed(stream.get("posts") if isinstance(stream, dict) else None)
+        return
+    lists = (found.get(key) for key in ("posts", "latest_posts", "topics")) if isinstance(found, dict) else (found,)
+    for item in (item for one in lists for item in _listed(one)):
+        yield from _posts_in(item) if isinstance(item, dict) and "post_stream" in item else [item]
+
+
+def _listed(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else []
 
 
 def _mbox(path: Path, losses: Losses) -> Iterator[Mapping[str, Any]]:
@@ -255,9 +259,16 @@ def _mbox(path: Path, losses: Losses) -> Iterator[Mapping[str, Any]]:
         yield from _mail(message, number, losses)
 
 
+def _is_read(header: str) -> bool:
+    name = header.lower()
+    return name in ("from", "date", "subject", "message-id") or name.startswith("content-")
+
+
 def _mail(lines: list[bytes], place: int, losses: Losses) -> Iterator[Mapping[str, Any]]:
     try:
         mail = email.message_from_bytes(b"".join(lines), policy=email.policy.default)
+        if any(len(value) > MOST_HEADER for part in mail.walk() for name, value in part.raw_items() if _is_read(name)):
+            raise ValueError("a header beyond reason")
         part = mail.get_body(preferencelist=("plain", "html"))
         text = part.get_content() if part is not None else ""
         yield {
@@ -267,5 +278,5 @@ def _mail(lines: list[bytes], place: int, losses: Losses) -> Iterator[Mapping[st
             "text": re.sub(r"^>(>*From )", r"\1", text, flags=re.M),
             "thread": re.sub(r"^(?:re|fwd?): *", "", str(mail["Subject"] or ""), flags=re.I),
         }
-    except (LookupError, ValueError, UnicodeError, AttributeError, KeyError):
+    except (LookupError, ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         losses.add("malformed mails", place)
