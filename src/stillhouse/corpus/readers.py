@@ -25,6 +25,7 @@ from stillhouse.corpus.sql_dump import read_sql
 
 MOST_JSON_BYTES = 100_000_000
 """A single JSON document has to be read whole."""
+READ_HEADERS = (b"from:", b"date:", b"subject:", b"message-id:", b"content-")
 MOST_HEADER = 2000
 """Characters of a mail's header: the standard library parses them in time that grows with the square, or faster."""
 csv.field_size_limit(16_000_000)
@@ -259,16 +260,21 @@ def _mbox(path: Path, losses: Losses) -> Iterator[Mapping[str, Any]]:
         yield from _mail(message, number, losses)
 
 
-def _is_read(header: str) -> bool:
-    name = header.lower()
-    return name in ("from", "date", "subject", "message-id") or name.startswith("content-")
+def _require_short_headers(lines: list[bytes]) -> None:
+    """Raise ValueError where a header that is read, of the mail or of a part, is long beyond reason."""
+    length, read = 0, False
+    for line in lines:
+        folded = line[:1] in (b" ", b"\t")
+        read = read if folded else line[:40].lower().startswith(READ_HEADERS)
+        length = length + len(line) if folded else len(line)
+        if read and length > MOST_HEADER:
+            raise ValueError("a header beyond reason")
 
 
 def _mail(lines: list[bytes], place: int, losses: Losses) -> Iterator[Mapping[str, Any]]:
     try:
+        _require_short_headers(lines)
         mail = email.message_from_bytes(b"".join(lines), policy=email.policy.default)
-        if any(len(value) > MOST_HEADER for part in mail.walk() for name, value in part.raw_items() if _is_read(name)):
-            raise ValueError("a header beyond reason")
         part = mail.get_body(preferencelist=("plain", "html"))
         text = part.get_content() if part is not None else ""
         yield {
