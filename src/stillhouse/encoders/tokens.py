@@ -75,7 +75,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         UserError: the folder has none, or only one written in Python.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise UserError(
             f"{folder} has no tokenizer that can be read ({first_line(error)})",
