@@ -48,6 +48,7 @@ GIVEN = ("nothing", "label")
 IMAGES: dict[str, Any] = {
     "data": "colour-mnist",
     "latent": 16,
+    "fair_given": "label",
     "batch": 128,
     "pairs": 128,
     "teacher_updates": 1500,
@@ -116,7 +117,13 @@ def tune_images(bench: Bench, asked: bool) -> None:
     means = {}
     for given in GIVEN:
         changed = {**IMAGES, "fair_given": given}
-        key = {"piece": "tuning", "table": "colour-mnist", "base": NEUTRAL, "given": given, **IMAGES}
+        key = {
+            "piece": "tuning",
+            "table": "colour-mnist",
+            "base": NEUTRAL,
+            "given": given,
+            **{k: v for k, v in IMAGES.items() if k != "fair_given"},
+        }
         if not (asked or bench.has(key)):
             continue
         arms = [cattrs.structure(raw, Arm) for raw in bench.piece(key, lambda changed=changed: latent_arms(changed))]
@@ -147,4 +154,8 @@ def settings(bench: Bench, asked: bool) -> Iterator[tuple[str, str, list[Any]]]:
                 "updates": BASE.tabfairgan_updates,
             }
             if asked or bench.has(key):
-                yield table, f"lambda {weight:g}, rate {rate:g}", bench.piece(key, lambda changed=changed: tabfairgan_arm(changed))  # fmt: skip
+                yield (
+                    table,
+                    f"lambda {weight:g}, rate {rate:g}",
+                    bench.piece(key, lambda changed=changed: tabfairgan_arm(changed)),
+                )

@@ -367,24 +367,12 @@ def open_to_all(places: Places) -> None:
 
 # ---- what must be so afterwards ----
 
-CACHED_STAGES = ("teacher", "pretraining", "language model", "critic")
-"""Trained once and cached: only the first run that needs one records it."""
-
-
-def timeless_records(folder: Path) -> list[dict[str, Any]]:
-    """Lines of every metrics.jsonl without what depends on the clock or on what the cache held."""
-    files = sorted(folder.rglob("metrics.jsonl"))
-    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    return [
-        {key: value for key, value in line.items() if key != "seconds"}
-        for line in lines
-        if line["stage"] not in CACHED_STAGES
-    ]
-
 
 def fingerprint(run: Path) -> dict[str, str]:
     """What two runs of one config must have in common: every record, every tensor, every byte of other model files."""
     from safetensors.torch import load_file
+
+    from golden import timeless_records
 
     records = sorted(
         timeless_records(run), key=lambda line: line["stage"]

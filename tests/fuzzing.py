@@ -325,7 +325,13 @@ def a_picture(kind: str, mode: str) -> bytes:
 
 
 def pictures() -> list[bytes]:
-    return [a_picture("PNG", "RGB"), a_picture("PNG", "P"), a_picture("PNG", "LA"), a_picture("JPEG", "RGB"), a_picture("WEBP", "RGB")]  # fmt: skip
+    return [
+        a_picture("PNG", "RGB"),
+        a_picture("PNG", "P"),
+        a_picture("PNG", "LA"),
+        a_picture("JPEG", "RGB"),
+        a_picture("WEBP", "RGB"),
+    ]
 
 
 def read_pictures(path: Path) -> object:
@@ -339,7 +345,10 @@ def npz() -> list[bytes]:
     import numpy as np
 
     made = []
-    for arrays in ({"images": np.zeros((4, 8, 8), np.uint8), "labels": np.arange(4)}, {"images": np.zeros((2, 8, 8, 3), np.float32)}):  # fmt: skip
+    for arrays in (
+        {"images": np.zeros((4, 8, 8), np.uint8), "labels": np.arange(4)},
+        {"images": np.zeros((2, 8, 8, 3), np.float32)},
+    ):
         file = io.BytesIO()
         np.savez(file, **arrays)
         made.append(file.getvalue())
@@ -680,7 +689,14 @@ def outcome(reader: Reader, path: Path, content: bytes, seconds: float = SECONDS
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        where = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if "stillhouse" in f.filename and "tests" not in f.filename), None)  # fmt: skip
+        where = next(
+            (
+                f
+                for f in reversed(traceback.extract_tb(error.__traceback__))
+                if "stillhouse" in f.filename and "tests" not in f.filename
+            ),
+            None,
+        )
         place = f"{Path(where.filename).name}:{where.name}" if where else "?"
         return "wrong", f"{type(error).__name__} in {place}: {re.sub(r'0x[0-9a-f]+|[0-9]+', 'N', str(error)[:60])}"
     return "answer", ""

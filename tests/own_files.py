@@ -101,11 +101,12 @@ def molecules(folder: Path) -> dict[str, Any]:
 
 
 def source_code(folder: Path) -> dict[str, Any]:
-    """A copy of a part of this package."""
+    """A copy of two parts of this package."""
     import stillhouse
 
-    here = Path(stillhouse.__file__).parent / "diffusion"
-    shutil.copytree(here, folder / "code", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("diffusion", "vision"):
+        here = Path(stillhouse.__file__).parent / part
+        shutil.copytree(here, folder / "code" / part, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     return {"data": str(folder / "code")}
 
 

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 import stillhouse
-from faulty import timeless_records
+from golden import ELSEWHERE, EQUAL, GOLDEN, golden_of, machine, timeless_records
 from rows import ROWS
 from stillhouse import launch
 from stillhouse.catalog import CATALOG, load_method
@@ -51,6 +51,20 @@ def test_finished_run_is_complete(method, finished):
     report = html.unescape((run.folder / "report.html").read_text(encoding="utf-8"))
     assert all(arm.name in report for arm in result.arms)
     assert (run.model_folder / "README.md").stat().st_size > 0
+
+
+def test_losses_and_metrics_are_the_golden_ones(method, finished):
+    """Refactoring keeps results; what is meant to change them makes golden.json anew (see golden.py)."""
+    found, golden = golden_of(finished(method)), GOLDEN[method]
+    assert found["losses"].keys() == golden["losses"].keys()
+    assert found["metrics"].keys() == golden["metrics"].keys()
+    same_machine = golden["machine"] == machine()
+    for loss, values in golden["losses"].items():
+        assert found["losses"][loss] == pytest.approx(values, rel=EQUAL if same_machine else ELSEWHERE, abs=1e-7), loss
+    for arm, metrics in golden["metrics"].items():
+        assert found["metrics"][arm].keys() == metrics.keys(), arm
+        if same_machine:  # elsewhere a rank or a prediction may change sides
+            assert found["metrics"][arm] == pytest.approx(metrics, rel=EQUAL, abs=1e-7, nan_ok=True), arm
 
 
 def test_model_loads(method, finished):

@@ -36,7 +36,9 @@ def _modules() -> tuple[Any, Any]:
         import onnxruntime
         from onnxruntime import quantization
     except ImportError as error:
-        raise UserError("ONNX files need onnx, onnxruntime and onnxscript", "pip install 'stillhouse[export]'") from error  # fmt: skip
+        raise UserError(
+            "ONNX files need onnx, onnxruntime and onnxscript", "pip install 'stillhouse[export]'"
+        ) from error
     return onnxruntime, quantization
 
 
@@ -68,7 +70,9 @@ def export_onnx(model: PreTrainedModel, file: Path, example: Batch) -> float:
                 verbose=False,
             )
     except (ImportError, RuntimeError, ValueError) as error:
-        raise UserError(f"the model cannot be written as ONNX ({first_line(error)})", "use --format transformers") from error  # fmt: skip
+        raise UserError(
+            f"the model cannot be written as ONNX ({first_line(error)})", "use --format transformers"
+        ) from error
     gap = float(np.abs((onnx_states(file, example) - torch_states(model, example))[example.mask.numpy()]).max())
     require(gap <= TOLERANCE, f"the ONNX file's states differ by {gap:.2g}", "use --format transformers")
     return gap

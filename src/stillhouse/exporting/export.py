@@ -116,8 +116,9 @@ def portable_of(run: FinishedRun) -> Portable:
     if offered is None:
         title = CATALOG[run.method].title
         raise UserError(
-            f"what {title} makes is not a network to export", f"its result lies in {run.folder / 'model'}; see its README.md"
-        )  # fmt: skip
+            f"what {title} makes is not a network to export",
+            f"its result lies in {run.folder / 'model'}; see its README.md",
+        )
     portable: Portable = offered(run.folder)
     return portable
 

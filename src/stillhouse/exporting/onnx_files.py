@@ -73,7 +73,9 @@ def write_onnx(network: Network, path: Path) -> None:
             assert program is not None
             program.save(str(path), include_initializers=True, external_data=False)
     except Exception as error:  # the exporter wraps whatever went wrong in errors of its own
-        raise UserError(f"{network.name} cannot be written as ONNX ({first_line(error)})", "export another format") from error  # fmt: skip
+        raise UserError(
+            f"{network.name} cannot be written as ONNX ({first_line(error)})", "export another format"
+        ) from error
     tidy(path, {name: {0: "items", **network.varying.get(name, {})} for name in network.inputs})
 
 

@@ -22,7 +22,9 @@ def read_table(path: Path, drop: Sequence[str] = ()) -> pd.DataFrame:
     try:
         table: pd.DataFrame = readers[path.suffix](path)
     except Exception as error:  # pandas and pyarrow let through whatever a damaged file makes their code run into
-        raise UserError(f"{path} cannot be read as {path.suffix[1:]} ({first_line(error)})", "check the file") from error  # fmt: skip
+        raise UserError(
+            f"{path} cannot be read as {path.suffix[1:]} ({first_line(error)})", "check the file"
+        ) from error
     require(len(table) > 0, f"{path} has no rows", "give a table with rows")
     return without(table, drop)
 

@@ -22,7 +22,19 @@ ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"})
 MOST_NPZ_BYTES = 8 << 30
 """Arrays of an .npz file are read whole; a small file may unpack to any size."""
-UNREADABLE_NPZ = (OSError, ValueError, EOFError, AttributeError, KeyError, TypeError, MemoryError, NotImplementedError, RuntimeError, zlib.error, zipfile.BadZipFile)  # fmt: skip
+UNREADABLE_NPZ = (
+    OSError,
+    ValueError,
+    EOFError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 """What numpy and zipfile raise at damaged, encrypted and made-up archives."""
 WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
 """16-bit grey: Pillow clips these at 255 unless scaled first."""

@@ -54,7 +54,9 @@ def pick(
     if architecture:
         chosen = family.named(parse_architecture(architecture))
     else:
-        chosen = family.pick(max_latency_ms=max_latency_ms, max_flops=max_flops, max_parameters=max_parameters, max_bytes=max_bytes)  # fmt: skip
+        chosen = family.pick(
+            max_latency_ms=max_latency_ms, max_flops=max_flops, max_parameters=max_parameters, max_bytes=max_bytes
+        )
     told = described(chosen, family.front)
     if out:
         told["out"] = str(out)
@@ -110,7 +112,9 @@ def in_words(candidate: Candidate, front: Front, told: Mapping[str, Any]) -> str
     if "largest_difference" in told:
         lines.append(f"  ONNX states differ from the original's by at most {told['largest_difference']:.1e}")
     if "int8_cosine" in told:
-        lines.append(f"  8-bit: mean cosine {told['int8_cosine']:.4f} with the original's states, {told['int8_bytes'] / 1e6:.1f} MB")  # fmt: skip
+        lines.append(
+            f"  8-bit: mean cosine {told['int8_cosine']:.4f} with the original's states, {told['int8_bytes'] / 1e6:.1f} MB"
+        )
     if "out" in told:
         lines.append(f"  written to {told['out']}")
     return "\n".join(lines)

@@ -116,9 +116,7 @@ def _with_entities(
         yield tag(document, known) if entities == "dictionary" else ground(document, known)
 
 
-def query(
-    text: tyro.conf.Positional[str], graph: Path = Path("kg"), seconds: float = 60, json: bool = False
-) -> None:
+def query(text: tyro.conf.Positional[str], graph: Path = Path("kg"), seconds: float = 60, json: bool = False) -> None:
     """Ask in SPARQL; rdf:, rdfs:, biolink: and : (the graph's own terms) are known prefixes.
 
     Args:

@@ -109,14 +109,16 @@ def open_study(file: Path, config: Config, worker: int = 0) -> optuna.Study:
     about = {"format": FORMAT, "space": [[f.name, *f.levels] for f in space(config)]}
     try:
         storage = JournalStorage(JournalFileBackend(str(file)))
-        study = optuna.create_study(storage=storage, study_name=STUDY, direction="maximize", sampler=sampler, pruner=pruner, load_if_exists=True)  # fmt: skip
+        study = optuna.create_study(
+            storage=storage, study_name=STUDY, direction="maximize", sampler=sampler, pruner=pruner, load_if_exists=True
+        )
         if not study.user_attrs and not study.get_trials(deepcopy=False):
             study.set_user_attr("about", about)
         known = study.user_attrs.get("about")
-    except (
-        Exception
-    ) as error:  # optuna replays a journal's operations, and lets through whatever a damaged one runs into
-        raise UserError(f"the journal {file} is damaged ({first_line(error)})", "move it away to start the search anew") from error  # fmt: skip
+    except Exception as error:  # optuna replays the journal, and lets through whatever a damaged one makes it run into
+        raise UserError(
+            f"the journal {file} is damaged ({first_line(error)})", "move it away to start the search anew"
+        ) from error
     require(
         known == about,
         f"the journal {file} is of another version or space",
@@ -141,7 +143,13 @@ def prepare(study: optuna.Study, config: Config) -> None:
     elif config.search == "tpe":
         # the two that a report has to have: no pipeline at all, and the plain one
         for intermediate in (NONE, "mse"):
-            first = {"intermediate": intermediate, "mapping": "skip", "prediction": "ce", "augmentation": NONE, "mixup": "no"}  # fmt: skip
+            first = {
+                "intermediate": intermediate,
+                "mapping": "skip",
+                "prediction": "ce",
+                "augmentation": NONE,
+                "mixup": "no",
+            }
             study.enqueue_trial(first)
 
 
@@ -155,7 +163,10 @@ def _finished(trial: optuna.trial.FrozenTrial) -> Trial:
         told = {name: trial.user_attrs[name] for name in ("levels", "report", "seconds", "parameters")}
         return Trial(told["levels"], float(trial.value or 0.0), told["report"], told["seconds"], told["parameters"])
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise UserError(f"trial {trial.number} of the journal is damaged ({first_line(error)})", "move the journal away to start the search anew") from error  # fmt: skip
+        raise UserError(
+            f"trial {trial.number} of the journal is damaged ({first_line(error)})",
+            "move the journal away to start the search anew",
+        ) from error
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:

@@ -39,7 +39,11 @@ def export_exit(model: CodeEncoder, at: int, folder: Path) -> CodeEncoder:
     Raises:
         UserError: no such exit, or the folder holds something.
     """
-    require(not folder.exists() or not any(folder.iterdir()), f"{folder} is not an empty folder", "choose another with --out")  # fmt: skip
+    require(
+        not folder.exists() or not any(folder.iterdir()),
+        f"{folder} is not an empty folder",
+        "choose another with --out",
+    )
     cut = cut_model(model, at)
     save_model(cut, folder)
     _write_sentence_transformers(cut, at, folder)
@@ -52,14 +56,28 @@ def _write_sentence_transformers(cut: CodeEncoder, at: int, folder: Path) -> Non
     paths = ("", *(f"{i}_{name}" for i, name in enumerate(MODULES) if i))
     write_json(
         folder / "modules.json",
-        [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{MODULES[i]}"} for i, path in enumerate(paths)],
-    )  # fmt: skip
+        [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{MODULES[i]}"}
+            for i, path in enumerate(paths)
+        ],
+    )
     longest = max(settings.max_code_tokens, settings.max_text_tokens)
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False})
     prompts = {"query": f"{settings.text_instruction} ".lstrip(), "document": f"{settings.code_instruction} ".lstrip()}
-    write_json(folder / "config_sentence_transformers.json", {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"})  # fmt: skip
-    write_json(folder / paths[1] / "config.json", {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False})  # fmt: skip
-    dense = {"in_features": width, "out_features": cut.encoder.dimensions, "bias": False, "activation_function": "torch.nn.modules.linear.Identity"}  # fmt: skip
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"},
+    )
+    write_json(
+        folder / paths[1] / "config.json",
+        {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False},
+    )
+    dense = {
+        "in_features": width,
+        "out_features": cut.encoder.dimensions,
+        "bias": False,
+        "activation_function": "torch.nn.modules.linear.Identity",
+    }
     write_json(folder / paths[2] / "config.json", dense)
     weight = cut.encoder.state_dict()[f"projections.{at}.weight"].contiguous()
     save_file({"linear.weight": weight}, folder / paths[2] / "model.safetensors")
