@@ -113,8 +113,9 @@ def write_json(path: Path, value: Any) -> None:
 def parse_json(text: str | bytes) -> Any:
     """`json.loads` of somebody's text: what is nested too deep, or holds halves of characters, is a ValueError too."""
     try:
+        text = text.decode("utf-8") if isinstance(text, bytes) else text
         value = json.loads(text)
-        if (b"\\ud" if isinstance(text, bytes) else "\\ud") in text.lower():
+        if "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate could not be written anywhere
         return value
     except RecursionError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -71,6 +72,7 @@ def sparql(graph: Graph, query: str, seconds: float = 60.0) -> tuple[list[str], 
         try:
             answers.put(_answer(graph, query))
         except BaseException as error:  # raised again below, where somebody waits for it
+            traceback.clear_frames(error.__traceback__)  # an unfinished answer may only be dropped by its own thread
             answers.put(error)
 
     # the engine cannot be stopped, and lets other threads run: one that is given up ends with the process
