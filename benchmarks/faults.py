@@ -1,8 +1,8 @@
 """Two hundred faults: real processes over all methods are killed, starved and lied to, and what became of them.
 
-python benchmarks/faults.py                          # all methods; resumable, a piece a method
+python benchmarks/faults.py                          # all chains; resumable, a piece a chain
 python benchmarks/faults.py --method dmd2 --faults 20 --seed 3
-python benchmarks/faults.py --minutes 20             # starts no further method after 20 minutes
+python benchmarks/faults.py --minutes 20             # starts no further chain after 20 minutes
 
 Of every method a tiny run (tests/rows.py, on files of one's own where the method takes any) is carried out once without
 faults. Then a second one, from an empty cache on a small file system of its own, meets one fault after another at moments
@@ -20,8 +20,9 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ import faulty
 from faulty import Ended, Order, Places
 from own_files import own_files
 from rows import ROWS
-from stillhouse.core.environment import commit, environment
+from stillhouse.core.environment import environment
 from stillhouse.core.evidence import Bench, print_estimate
 from stillhouse.core.files import write_json
 
@@ -54,8 +55,14 @@ KINDS = (
 )
 """What a method meets; drawn in a random order, and again from the start if more are asked for."""
 DISK_MEGABYTES = 400
-SECONDS_A_METHOD = 240.0
-"""Measured on one busy core."""
+SECONDS_A_FAULT = 15.0
+"""Measured on one core, with all that a fault makes to be done again."""
+LONG = ("modular_encoder", "biomedical_relations", "forum_qa", "impossible", "dmd2", "disback", "multi_student", "swiftbrush", "fair_tables")  # fmt: skip
+CHAINS = (
+    *((method, 9 if method in LONG else 16, 0) for method in ROWS),
+    *((method, 16, 1) for method in ("similar_tasks", "mirage", "diswot")),
+)
+"""Method, faults and seed of every chain."""
 GOOD_CODES = {
     "kill -9": {-9},
     "SIGTERM": {-15, 130},
@@ -224,7 +231,17 @@ def straight_run(context: Any, method: str, root: Path) -> dict[str, Any]:
         "writes": ended.writes,
         "modules": ended.modules,
         "outcome": faulty.fingerprint(places.run),
+        "options": places.options,
+        "data": places.data,
     }
+
+
+def with_the_same_files(straight: Mapping[str, Any], places: Places) -> dict[str, Any]:
+    """The straight run's options, with a copy of its files byte for byte."""
+    if straight["data"].exists():
+        shutil.copytree(straight["data"], places.data)
+    here, there = str(straight["data"]), str(places.data)
+    return {n: v.replace(here, there) if isinstance(v, str) else v for n, v in straight["options"].items()}
 
 
 def chain_of_faults(method: str, faults: int, seed: int, scratch: Path) -> dict[str, Any]:
@@ -237,7 +254,7 @@ def chain_of_faults(method: str, faults: int, seed: int, scratch: Path) -> dict[
     draw.shuffle(kinds)
     with faulty.small_disk(scratch / method / "disk", DISK_MEGABYTES) as mounted:
         places = Places(scratch / method / "disk", method, {}).make()
-        places = replace(places, options=ROWS[method] | own_files(method, places.data))
+        places = replace(places, options=with_the_same_files(straight, places))
         chain = Chain(context, places, straight, draw)
         without = set() if mounted else {"full disk"}
         without |= set() if places.data.exists() else {"slow source", "vanishing source", "failing source"}
@@ -248,6 +265,8 @@ def chain_of_faults(method: str, faults: int, seed: int, scratch: Path) -> dict[
         chain.finish()
     shutil.rmtree(scratch / method, ignore_errors=True)
     return {
+        "method": method,
+        "seed": seed,
         "mounted": mounted,
         "own files": not bool(without - {"full disk"}),
         "straight seconds": straight["seconds"],
@@ -257,23 +276,23 @@ def chain_of_faults(method: str, faults: int, seed: int, scratch: Path) -> dict[
     }
 
 
-def written(bench: Bench, told: Mapping[str, Mapping[str, Any]], seed: int) -> Path:
-    """The result file: counts by kind and by method, and every fault."""
-    faults = [(method, fault) for method, chain in told.items() for fault in chain["faults"]]
-    wrong = [(method, fault) for method, fault in faults if fault["wrong"]]
-    by_kind, bad_kind = Counter(f["kind"] for _, f in faults), Counter(f["kind"] for _, f in wrong)
+def written(bench: Bench, told: Sequence[Mapping[str, Any]]) -> Path:
+    """The result file: counts by kind, and every chain with its faults."""
+    faults = [fault for chain in told for fault in chain["faults"]]
+    wrong = [fault for fault in faults if fault["wrong"]]
+    by_kind, bad_kind = Counter(f["kind"] for f in faults), Counter(f["kind"] for f in wrong)
     content = {
         "measured": "faults",
         "faults": len(faults),
         "met well": len(faults) - len(wrong),
-        "runs finished after faults": sum(chain["finished runs"] for chain in told.values()),
-        "finished otherwise than the straight run": sum(bool(chain["ends"]) for chain in told.values()),
-        "seed": seed,
-        "commit": commit(),
+        "methods": len({chain["method"] for chain in told}),
+        "runs finished after faults": sum(chain["finished runs"] for chain in told),
+        "ends that were not as the straight run's": sum(len(chain["ends"]) for chain in told),
+        "commits": sorted({str(piece.get("commit")) for piece in bench.asked.values()}),
         "environment": environment(),
         "minutes": round(sum(piece["seconds"] for piece in bench.asked.values()) / 60, 1),
         "by kind": {kind: {"faults": n, "met well": n - bad_kind[kind]} for kind, n in sorted(by_kind.items())},
-        "by method": told,
+        "chains": told,
     }
     write_json(bench.results_file, content)
     return bench.results_file
@@ -282,25 +301,28 @@ def written(bench: Bench, told: Mapping[str, Mapping[str, Any]], seed: int) -> P
 def main() -> None:
     """Run the chains that are not on disk yet and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--method", choices=ROWS, action="append", help="only these")
-    parser.add_argument("--faults", type=int, default=15, help="a method")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=1e9, help="start no further method after so many")
+    parser.add_argument("--method", choices=ROWS, action="append", help="only chains of these; writes no result file")
+    parser.add_argument("--faults", type=int, help="a chain; sixteen, or nine where a tiny run is long, by default")
+    parser.add_argument("--seed", type=int, help="only chains of this seed")
+    parser.add_argument("--minutes", type=float, default=1e9, help="start no further chain after so many")
     parser.add_argument("--scratch", type=Path, default=Path("/tmp/stillhouse-faults"))
     given = parser.parse_args()
-    bench, began, told = Bench("faults", HERE), time.monotonic(), {}
-    methods = given.method or list(ROWS)
-    print_estimate(f"{given.faults} faults a method", SECONDS_A_METHOD * given.faults / 16 * len(methods), len(methods))
-    for method in methods:
-        key = {"chain": method, "faults": given.faults, "seed": given.seed}
-        late = time.monotonic() - began > 60 * given.minutes
-        if late and not bench.has(key):
-            print(f"{method}: not begun, the minutes are over")
+    bench, began, told = Bench("faults", HERE), time.monotonic(), []
+    chains = [
+        (method, given.faults or faults, seed if given.seed is None else given.seed)
+        for method, faults, seed in CHAINS
+        if method in (given.method or ROWS)
+    ]
+    print_estimate("faults", sum(SECONDS_A_FAULT * faults for _, faults, _ in chains), len(chains))
+    for method, faults, seed in dict.fromkeys(chains):
+        key = {"chain": method, "faults": faults, "seed": seed}
+        if time.monotonic() - began > 60 * given.minutes and not bench.has(key):
+            print(f"{method}, seed {seed}: not begun, the minutes are over")
             continue
-        print(method, flush=True)
-        told[method] = bench.piece(key, lambda m=method: chain_of_faults(m, given.faults, given.seed, given.scratch))
+        print(f"{method}, {faults} faults, seed {seed}", flush=True)
+        told.append(bench.piece(key, partial(chain_of_faults, method, faults, seed, given.scratch)))
     if given.method is None:
-        print(written(bench, told, given.seed))
+        print(written(bench, told))
 
 
 if __name__ == "__main__":

@@ -92,7 +92,13 @@ class Planted:
 
 def bert_folder(folder: Path, **config) -> Path:
     folder.mkdir()
-    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8, "vocab_size": 12}
+    small = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "intermediate_size": 8,
+        "vocab_size": 12,
+    }
     (folder / "config.json").write_text(json.dumps({"model_type": "bert", **small, **config}))
     return folder
 
@@ -139,7 +145,11 @@ def test_a_pickle_in_a_model_folder_is_never_opened(tmp_path):
 
 def test_a_folder_brings_no_code_of_its_own(tmp_path, monkeypatch):
     mark = tmp_path / "ran"
-    code = {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel", "AutoModelForSequenceClassification": "own.OwnModel"}
+    code = {
+        "AutoConfig": "own.OwnConfig",
+        "AutoModel": "own.OwnModel",
+        "AutoModelForSequenceClassification": "own.OwnModel",
+    }
     for name, kind in (("unknown", "never-heard-of"), ("known", "bert")):
         folder = bert_folder(tmp_path / name, model_type=kind, auto_map=code, architectures=["OwnModel"])
         (folder / "own.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n")

@@ -56,7 +56,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         beside.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        beside.unlink(missing_ok=True) if beside.parent.is_dir() else None
+        _removed(beside)
         raise UserError(
             f"cannot write {path} ({error.strerror})", "make room or choose a writable folder with --out"
         ) from error
