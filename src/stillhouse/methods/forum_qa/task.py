@@ -27,7 +27,8 @@ from stillhouse.encoders.tokens import (
 from stillhouse.methods.forum_qa.config import Config
 from stillhouse.methods.forum_qa.reader import load_reader_model, new_reader_model, reader_source
 from stillhouse.methods.forum_qa.training import Lesson, Trained, get_teacher, teacher_scores
-from stillhouse.methods.forum_qa.windows import Windows, make_windows, training_windows
+from stillhouse.methods.forum_qa.unlabelled import unlabelled_questions
+from stillhouse.methods.forum_qa.windows import Windows, join_windows, make_windows, training_windows
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Task:
     """Of the train questions, in the student's ids."""
     windows: Windows
     """Those that are trained on."""
+    unlabelled: Windows
+    """Of questions without a gold answer, for the teacher to answer."""
 
     def fresh_student(self) -> PreTrainedModel:
         """A student with its first weights: what fits of the teacher's, its head among it."""
@@ -62,11 +65,12 @@ class Task:
         return cast(PreTrainedModel, student)
 
     def lesson(self, hard_weight: float) -> Lesson:
-        """Gold answers and the teacher's scores, in these shares."""
+        """Gold answers and the teacher's scores, in these shares; with a teacher, unlabelled questions too."""
         if hard_weight == 1:
             return Lesson(self.windows)
-        told = teacher_scores(self.teacher.reader, self.windows, self.vocabulary.teacher_ids)
-        return Lesson(self.windows, told, hard_weight, self.config.temperature)
+        windows = join_windows(self.windows, self.unlabelled)
+        told = teacher_scores(self.teacher.reader, windows, self.vocabulary.teacher_ids)
+        return Lesson(windows, told, hard_weight, self.config.temperature, len(self.unlabelled))
 
 
 def open_task(config: Config, questions: QuestionSet, run: Run) -> Task:
@@ -80,7 +84,11 @@ def open_task(config: Config, questions: QuestionSet, run: Run) -> Task:
     vocabulary, shape = _student_of(config, questions, teacher, theirs)
     require(shape.layers <= theirs.layers, f"a student of {shape.layers} layers is deeper than its teacher of {theirs.layers}", f"use --layers {theirs.layers} or less")  # fmt: skip
     windows = make_windows(vocabulary.tokenizer, questions.train, config.max_tokens, config.stride)
-    return Task(config, questions, teacher, vocabulary, shape, windows, training_windows(windows, config.windows_without, config.seed))  # fmt: skip
+    trained_on = training_windows(windows, config.windows_without, config.seed)
+    wanted = round(config.unlabelled * len(questions.train))
+    asked = unlabelled_questions(questions.train, wanted, config.seed)
+    unlabelled = make_windows(vocabulary.tokenizer, asked, config.max_tokens, config.stride)
+    return Task(config, questions, teacher, vocabulary, shape, windows, trained_on, unlabelled)
 
 
 def _student_of(config: Config, questions: QuestionSet, teacher: Trained, theirs: Shape) -> tuple[Vocabulary, Shape]:

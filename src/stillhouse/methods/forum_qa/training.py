@@ -50,10 +50,17 @@ class Lesson:
     """What a reader is trained on."""
 
     windows: Windows
+    """Those with gold answers first."""
     teacher: list[np.ndarray] | None = None
     """[2, tokens] the teacher's scores of every window; None to learn from gold answers alone."""
     hard_weight: float = 1.0
     temperature: float = 1.0
+    unlabelled: int = 0
+    """So many windows at the end have no gold answer: the teacher alone says what is right."""
+
+    def gold(self, index: np.ndarray) -> np.ndarray:
+        """Which of some windows have a gold answer (or are known to have none)."""
+        return index < len(self.windows) - self.unlabelled
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Trained:
 def train_reader(
     reader: Reader, lesson: Lesson, select: Sequence[Question], recipe: Recipe, run: Run, stage: str, seed: int
 ) -> tuple[Best, Fitted]:
-    """L = h L_gold + (1 - h) L_KD; the reader's model ends with the weights of the best F1 on select questions."""
+    """L = h L_gold + (1 - h) L_KD, L_gold over the windows that have one; the reader's model ends with the weights of the best F1 on select questions."""
     model, windows = reader.model, lesson.windows
     optimizer = make_optimizer(model, recipe.rate, recipe.weight_decay)
     schedule = Schedule(windows.items.lengths, recipe.batch, derive_seed(stage, seed))
@@ -108,9 +115,11 @@ def batch_losses(model: PreTrainedModel, lesson: Lesson, index: np.ndarray) -> d
     inside = allowed(windows, index, batch.first.shape[1]).to(model.device)
     start, end = (masked(scores, inside) for scores in forward(model, batch))
     made: dict[str, tuple[float, Tensor]] = {}
-    if lesson.hard_weight > 0:
-        gold = [torch.from_numpy(side[index]).to(model.device) for side in (windows.starts, windows.ends)]
-        made["span"] = lesson.hard_weight, span_loss(start, end, *gold)
+    known = lesson.gold(index)
+    if lesson.hard_weight > 0 and known.any():
+        places = [torch.from_numpy(side[index[known]]).to(model.device) for side in (windows.starts, windows.ends)]
+        rows = torch.from_numpy(known).to(model.device)
+        made["span"] = lesson.hard_weight, span_loss(start[rows], end[rows], *places)
     if lesson.teacher is not None and lesson.hard_weight < 1:
         theirs = _padded([lesson.teacher[i] for i in index], start.shape[1]).to(model.device)
         told = distillation_loss(start, end, masked(theirs[:, 0], inside), masked(theirs[:, 1], inside), lesson.temperature)  # fmt: skip

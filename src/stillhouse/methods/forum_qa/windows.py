@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from stillhouse.core.errors import require
 from stillhouse.core.seeding import derive_seed
 from stillhouse.corpus.squad import Question
-from stillhouse.encoders.batches import Items, plain_items
+from stillhouse.encoders.batches import Items, join_items, plain_items
 from stillhouse.encoders.tokens import Encoded
 
 MOST_QUESTION_TOKENS = 48
@@ -53,6 +53,18 @@ class Windows:
         return Windows(
             self.items.take(index), self.question[index], self.begins[place], self.stops[place], self.starts[index], self.ends[index], self.cut
         )  # fmt: skip
+
+
+def join_windows(first: Windows, second: Windows) -> Windows:
+    """The windows of two lists of questions as those of one list: the second's are numbered after the first's."""
+    behind = 1 + int(first.question.max(initial=-1))
+    pairs = ((getattr(first, name), getattr(second, name)) for name in ("begins", "stops", "starts", "ends"))
+    return Windows(
+        join_items([first.items, second.items]),
+        np.concatenate([first.question, second.question + behind]),
+        *(np.concatenate(pair) for pair in pairs),
+        (*first.cut, *(number + behind for number in second.cut)),
+    )
 
 
 def make_windows(
