@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from stillhouse.methods.forum_qa.baselines import SlidingWindow, first_sentence
 from stillhouse.methods.forum_qa.building import BuildOptions, Planted, build, leaks, user_table
 from stillhouse.methods.forum_qa.crisis import is_crisis
 from stillhouse.methods.forum_qa.data import gold_questions
-from stillhouse.methods.forum_qa.losses import NEVER, distillation_loss, masked, span_loss
+from stillhouse.methods.forum_qa.losses import NEVER, distillation_loss, masked, span_loss, states_loss
 from stillhouse.methods.forum_qa.metrics import (
     best_temperature,
     best_threshold,
@@ -42,11 +43,11 @@ from stillhouse.methods.forum_qa.reader import (
     require_positions,
     save_reader,
     tuned,
-    window_scores,
 )
 from stillhouse.methods.forum_qa.synthetic import inflected, make_forum, write_export
-from stillhouse.methods.forum_qa.training import Lesson, batch_losses
-from stillhouse.methods.forum_qa.windows import make_windows, training_windows
+from stillhouse.methods.forum_qa.training import Lesson, Teaching, batch_losses
+from stillhouse.methods.forum_qa.unlabelled import unlabelled_questions
+from stillhouse.methods.forum_qa.windows import join_windows, make_windows, training_windows
 
 
 def test_marks_by_hand():
@@ -99,6 +100,14 @@ def test_distillation_loss_by_hand():
     grown = start.clone().requires_grad_()
     distillation_loss(grown, grown, other, other, 1.0).backward()
     assert torch.allclose(grown.grad, start.softmax(-1) - other.softmax(-1), atol=1e-6)
+
+
+def test_states_loss_by_hand():
+    theirs = torch.tensor([[[1.0, 1.0], [2.0, 0.0], [9.0, 9.0]]])
+    real = torch.tensor([[True, True, False]])
+    ours = torch.tensor([[[1.0, 0.0], [0.0, 0.0], [-1.0, 5.0]]])
+    assert float(states_loss(ours, theirs, real)) == pytest.approx((1 + 4) / (2 + 4)), "padding has no say"
+    assert float(states_loss(torch.zeros_like(theirs), theirs, real)) == 1
 
 
 TEXT = "I lie awake until four, café lights on. My brother sleeps well, he says. Nothing helps me at all these days."
@@ -245,8 +254,7 @@ def test_readers_of_other_families(family, tmp_path):
 def test_a_student_learns_what_its_teacher_says(tokenizer):
     teacher, student = some_reader(tokenizer, 0), some_reader(tokenizer, 1)
     windows = teacher.windows([some_question(), some_question("")])
-    told = window_scores(teacher.model, windows)
-    lesson = Lesson(windows, told, 0.0, 1.0)
+    lesson = Lesson(windows, Teaching(teacher.model, windows.items, 0.0, 1.0, 0.0))
     optimizer = torch.optim.Adam(student.model.parameters(), 1e-2)
     seen = []
     for _ in range(60):
@@ -258,6 +266,41 @@ def test_a_student_learns_what_its_teacher_says(tokenizer):
         optimizer.step()
         seen.append(float(loss.detach()))
     assert seen[-1] < 0.2 * seen[0], "the divergence from the teacher goes down"
+
+
+def test_unlabelled_questions_are_new_pairs_of_train_questions_and_passages():
+    train = [
+        Question(f"{u}-{a}", f"what of {a} in words {u} ?", f"{TEXT} {u}", some_question().answers, f"u{u}", a)
+        for u in range(6)
+        for a in ("sleep", "work")
+    ]
+    made = unlabelled_questions(train, 40, 0)
+    pairs = [(q.context, q.text) for q in made]
+    assert made == unlabelled_questions(train, 40, 0) and len(set(pairs)) == len(pairs) == 40
+    assert not set(pairs) & {(q.context, q.text) for q in train} and not any(q.answers for q in made)
+    assert {c for c, _ in pairs} <= {q.context for q in train} and {t for _, t in pairs} <= {q.text for q in train}
+    assert len(unlabelled_questions(train, 1000, 0)) == 6 * 12 - 12, "there are no more pairs than these"
+    apart = [replace(q, aspect="", group=f"document {u}") for u, q in enumerate(train)]
+    assert len(unlabelled_questions(apart, 20, 0)) == 20, "documents are the topics where no aspect is named"
+    assert unlabelled_questions(train, 0, 0) == ()
+
+
+def test_gold_answers_are_asked_for_only_where_there_are_some(tokenizer):
+    reader = some_reader(tokenizer)
+    gold, more = reader.windows([some_question(), some_question("")]), reader.windows([some_question("café lights")])
+    both = join_windows(gold, more)
+    assert both.question.tolist() == [0, 1, 2] and answer_in(both, 2, TEXT) == "café lights"
+    lesson = Lesson(both, Teaching(reader.model, both.items, 0.5, 1.0, 1.0), unlabelled=1)
+    told = batch_losses(reader.model, lesson, np.array([2]))
+    assert set(told) == {"distillation", "states"}
+    assert all(loss.item() == pytest.approx(0, abs=1e-6) for _, loss in told.values()), "its own teacher"
+    mixed, alone = (
+        batch_losses(reader.model, lesson, np.arange(3)),
+        batch_losses(reader.model, Lesson(gold), np.arange(2)),
+    )
+    assert mixed["span"][1].item() == pytest.approx(alone["span"][1].item(), abs=1e-5), "the third has no say in it"
+    cut = reader.windows([])
+    assert len(cut) == 0 and len(join_windows(gold, cut)) == 2
 
 
 def test_a_tuned_reader_says_nothing_where_that_pays(tokenizer):

@@ -26,7 +26,7 @@ from stillhouse.encoders.tokens import (
 )
 from stillhouse.methods.forum_qa.config import Config
 from stillhouse.methods.forum_qa.reader import load_reader_model, new_reader_model, reader_source
-from stillhouse.methods.forum_qa.training import Lesson, Trained, get_teacher, teacher_scores
+from stillhouse.methods.forum_qa.training import Lesson, Teaching, Trained, get_teacher
 from stillhouse.methods.forum_qa.unlabelled import unlabelled_questions
 from stillhouse.methods.forum_qa.windows import Windows, join_windows, make_windows, training_windows
 
@@ -65,12 +65,16 @@ class Task:
         return cast(PreTrainedModel, student)
 
     def lesson(self, hard_weight: float) -> Lesson:
-        """Gold answers and the teacher's scores, in these shares; with a teacher, unlabelled questions too."""
+        """Gold answers and what the teacher says, in these shares; with a teacher, unlabelled questions too."""
         if hard_weight == 1:
             return Lesson(self.windows)
+        config, theirs = self.config, self.teacher.reader.model
         windows = join_windows(self.windows, self.unlabelled)
-        told = teacher_scores(self.teacher.reader, windows, self.vocabulary.teacher_ids)
-        return Lesson(windows, told, hard_weight, self.config.temperature, len(self.unlabelled))
+        items = windows.items.mapped(self.vocabulary.teacher_ids)
+        same_width = self.shape.width == shape_of(theirs.config).width
+        states_weight = config.states_weight if same_width else 0.0
+        teaching = Teaching(theirs, items, hard_weight, config.temperature, states_weight)
+        return Lesson(windows, teaching, len(self.unlabelled))
 
 
 def open_task(config: Config, questions: QuestionSet, run: Run) -> Task:

@@ -81,6 +81,8 @@ def make_windows(
     Raises:
         UserError: a window is too short for a question and some passage, or the stride for the window.
     """
+    if not questions:
+        return _none()
     asked = [_shortened(tokenizer, q.text) for q in questions]
     most = max((n for _, n in asked), default=0) + tokenizer.num_special_tokens_to_add(pair=True)
     room = max_tokens - most
@@ -107,6 +109,13 @@ def make_windows(
     whole = set(owner[starts > 0].tolist())
     cut = tuple(i for i, q in enumerate(questions) if not q.impossible and i not in whole)
     return Windows(plain_items(encoded), owner, begins, stops, starts, ends, cut)
+
+
+def _none() -> Windows:
+    """Those of no questions; a tokenizer given nothing says nothing of offsets."""
+    no = np.zeros(0, np.int64)
+    encoded = Encoded(no.astype(np.int32), no.astype(np.int8), np.zeros(1, np.int64))
+    return Windows(plain_items(encoded), no, no.astype(np.int32), no.astype(np.int32), no, no, ())
 
 
 def _shortened(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[str, int]:
