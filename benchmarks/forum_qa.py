@@ -19,7 +19,6 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -98,11 +97,13 @@ class _Judged:
 
 
 def whole_run(config: Config) -> dict[str, dict[str, float]]:
-    """Metrics of all arms of a run."""
-    with tempfile.TemporaryDirectory() as scratch:
-        options = dict(to_plain(config).items())
-        run = stillhouse.run("forum_qa", out=Path(scratch) / "run", quiet=True, checkpoint_seconds=1e9, **options)
-        return {arm.name: dict(arm.metrics) for arm in run.result.arms}
+    """Metrics of all arms of a run; its folder stays in scratch, so that a killed one goes on and a finished one can be asked."""
+    folder = bench.pieces / "runs" / f"{config.data} {decisive(config)['options']} seed {config.seed}"
+    if (folder / "config.json").exists():
+        run = stillhouse.resume(folder)
+    else:
+        run = stillhouse.run("forum_qa", out=folder, **to_plain(config))
+    return {arm.name: dict(arm.metrics) for arm in run.result.arms}
 
 
 def stream(_: int) -> dict[str, float]:
@@ -121,7 +122,7 @@ class Piece(NamedTuple):
 
 def pieces(part: str, seed: int) -> list[Piece]:
     """The pieces of a part at a seed."""
-    base = Config(deidentifier="rules", seed=seed)
+    base = Config(seed=seed)
     key = {"part": part, "seed": seed}
     match part:
         case "privacy":

@@ -23,7 +23,7 @@ from stillhouse.methods.forum_qa.baselines import SlidingWindow, first_sentence
 from stillhouse.methods.forum_qa.building import BuildOptions, Planted, build, leaks, user_table
 from stillhouse.methods.forum_qa.crisis import is_crisis
 from stillhouse.methods.forum_qa.data import gold_questions
-from stillhouse.methods.forum_qa.losses import NEVER, distillation_loss, masked, span_loss, states_loss
+from stillhouse.methods.forum_qa.losses import NEVER, distillation_loss, masked, span_loss
 from stillhouse.methods.forum_qa.metrics import (
     best_temperature,
     best_threshold,
@@ -100,14 +100,6 @@ def test_distillation_loss_by_hand():
     grown = start.clone().requires_grad_()
     distillation_loss(grown, grown, other, other, 1.0).backward()
     assert torch.allclose(grown.grad, start.softmax(-1) - other.softmax(-1), atol=1e-6)
-
-
-def test_states_loss_by_hand():
-    theirs = torch.tensor([[[1.0, 1.0], [2.0, 0.0], [9.0, 9.0]]])
-    real = torch.tensor([[True, True, False]])
-    ours = torch.tensor([[[1.0, 0.0], [0.0, 0.0], [-1.0, 5.0]]])
-    assert float(states_loss(ours, theirs, real)) == pytest.approx((1 + 4) / (2 + 4)), "padding has no say"
-    assert float(states_loss(torch.zeros_like(theirs), theirs, real)) == 1
 
 
 TEXT = "I lie awake until four, café lights on. My brother sleeps well, he says. Nothing helps me at all these days."
@@ -254,7 +246,7 @@ def test_readers_of_other_families(family, tmp_path):
 def test_a_student_learns_what_its_teacher_says(tokenizer):
     teacher, student = some_reader(tokenizer, 0), some_reader(tokenizer, 1)
     windows = teacher.windows([some_question(), some_question("")])
-    lesson = Lesson(windows, Teaching(teacher.model, windows.items, 0.0, 1.0, 0.0))
+    lesson = Lesson(windows, Teaching(teacher.model, windows.items, 0.0, 1.0))
     optimizer = torch.optim.Adam(student.model.parameters(), 1e-2)
     seen = []
     for _ in range(60):
@@ -290,9 +282,9 @@ def test_gold_answers_are_asked_for_only_where_there_are_some(tokenizer):
     gold, more = reader.windows([some_question(), some_question("")]), reader.windows([some_question("café lights")])
     both = join_windows(gold, more)
     assert both.question.tolist() == [0, 1, 2] and answer_in(both, 2, TEXT) == "café lights"
-    lesson = Lesson(both, Teaching(reader.model, both.items, 0.5, 1.0, 1.0), unlabelled=1)
+    lesson = Lesson(both, Teaching(reader.model, both.items, 0.5, 1.0), unlabelled=1)
     told = batch_losses(reader.model, lesson, np.array([2]))
-    assert set(told) == {"distillation", "states"}
+    assert set(told) == {"distillation"}
     assert all(loss.item() == pytest.approx(0, abs=1e-6) for _, loss in told.values()), "its own teacher"
     mixed, alone = (
         batch_losses(reader.model, lesson, np.arange(3)),

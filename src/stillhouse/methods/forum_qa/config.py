@@ -67,8 +67,8 @@ class Config:
     """Layers of the student."""
     feed_forward: int = 0
     """Its feed-forward width; 0 takes a quarter of the teacher's."""
-    init: Literal["first", "spread", "random"] = "first"
-    """Where its first weights come from: the teacher's first layers, layers spread over it, or chance."""
+    init: Literal["first", "spread", "random"] = "spread"
+    """Where its first weights come from: layers spread over the teacher, its first layers, or chance. Feed-forward parts that are cut are refitted."""
     prune_vocabulary: bool = True
     """Keep only the word pieces that the passages use; other words are cut into smaller pieces."""
     updates: int = 600
@@ -81,8 +81,6 @@ class Config:
     """Temperature of the distillation loss."""
     hard_weight: float = 0.3
     """Share of the gold answers in the student's loss, 0 to 1."""
-    states_weight: float = 5.0
-    """Weight of matching the teacher's last states, where teacher and student have the same width."""
     compare: Literal["all", "none"] = "all"
     """Train the same student without distillation too, or not."""
     seed: int = 0
@@ -91,7 +89,7 @@ class Config:
     def __post_init__(self) -> None:
         require(0 <= self.hard_weight <= 1, f"hard_weight is {self.hard_weight}", "choose 0 to 1")
         require(self.temperature > 0, f"temperature is {self.temperature}", "give a number above 0")
-        require(min(self.windows_without, self.unanswerable, self.unlabelled, self.states_weight) >= 0, "windows_without, unanswerable, unlabelled or states_weight below 0", "give 0 or more")  # fmt: skip
+        require(min(self.windows_without, self.unanswerable, self.unlabelled) >= 0, "windows_without, unanswerable or unlabelled below 0", "give 0 or more")  # fmt: skip
         require(0 <= self.top_share < 1, f"top_share is {self.top_share}", "choose 0 or more, below 1")
         require(
             min(self.updates, self.teacher_updates, self.layers, self.batch, self.cap, self.k, self.users, self.max_answer_tokens) >= 1,

@@ -45,4 +45,4 @@ def is_crisis(text: str) -> bool:
     plain = " ".join(text.replace("’", "'").split())
     read = plain.translate(_LEET)
     joined = re.sub(r"[*._\-]+(?=\w)", "", read)
-    return any(CRISIS.search(form) for form in (plain, read, joined))
+    return any(CRISIS.search(form) for form in dict.fromkeys((plain, read, joined)))

@@ -1,4 +1,4 @@
-"""The losses of extractive readers, as pure functions of start and end scores and of states."""
+"""The two losses of extractive readers, as pure functions of start and end scores."""
 
 from __future__ import annotations
 
@@ -32,12 +32,3 @@ def distillation_loss(
         return functional.kl_div(*logs, reduction="batchmean", log_target=True)
 
     return temperature**2 * (kl(start, teacher_start) + kl(end, teacher_end)) / 2
-
-
-def states_loss(
-    ours: Float[Tensor, "batch tokens width"],
-    theirs: Float[Tensor, "batch tokens width"],
-    real: Bool[Tensor, "batch tokens"],
-) -> Float[Tensor, ""]:
-    """L = sum ||h_S - h_T||^2 / sum ||h_T||^2 over real tokens: 1 for a student that says nothing (after TinyBERT, arXiv 1909.10351)."""
-    return ((ours - theirs)[real] ** 2).sum() / (theirs[real] ** 2).sum()

@@ -71,20 +71,10 @@ class Answer(NamedTuple):
 
 def forward(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
     """Start and end scores [batch, tokens] of padded windows."""
-    made = _read(model, batch)
-    return made.start_logits, made.end_logits
-
-
-def forward_states(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """The same, and the last layer's states [batch, tokens, width]."""
-    made = _read(model, batch, output_hidden_states=True)
-    return made.start_logits, made.end_logits, made.hidden_states[-1]
-
-
-def _read(model: PreTrainedModel, batch: Batch, **more: bool) -> Any:
     batch = batch.to(model.device)
     types = {"token_type_ids": batch.types} if getattr(model.config, "type_vocab_size", 0) > 1 else {}
-    return model(input_ids=batch.first, attention_mask=batch.mask.long(), **types, **more)
+    made = model(input_ids=batch.first, attention_mask=batch.mask.long(), **types)
+    return made.start_logits, made.end_logits
 
 
 def allowed(windows: Windows, index: np.ndarray, tokens: int) -> Tensor:

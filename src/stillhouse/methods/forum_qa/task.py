@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,11 +13,12 @@ from transformers import PreTrainedModel
 
 from stillhouse.core.errors import require
 from stillhouse.core.run import Run
-from stillhouse.core.seeding import seed_everything
+from stillhouse.core.seeding import derive_seed, seed_everything
 from stillhouse.corpus.squad import QuestionSet
+from stillhouse.encoders.batches import assemble
 from stillhouse.encoders.data import Texts
-from stillhouse.encoders.inherit import inherit
-from stillhouse.encoders.models import Shape, electra_config, load_config, shape_of
+from stillhouse.encoders.inherit import inherit, refit_feed_forward
+from stillhouse.encoders.models import Batch, Shape, electra_config, load_config, shape_of
 from stillhouse.encoders.tokens import (
     Vocabulary,
     load_tokenizer,
@@ -29,6 +31,9 @@ from stillhouse.methods.forum_qa.reader import load_reader_model, new_reader_mod
 from stillhouse.methods.forum_qa.training import Lesson, Teaching, Trained, get_teacher
 from stillhouse.methods.forum_qa.unlabelled import unlabelled_questions
 from stillhouse.methods.forum_qa.windows import Windows, join_windows, make_windows, training_windows
+
+REFITTED = 128
+"""Windows on which feed-forward parts are refitted: some 8,000 tokens."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +59,27 @@ class Task:
         if config.student:
             return load_reader_model(Path(config.student))
         pad = int(self.vocabulary.tokenizer.pad_token_id)
-        student: Any = new_reader_model(electra_config(self.shape, len(self.vocabulary), config.max_tokens, pad))
+        student: Any = new_reader_model(
+            electra_config(self.shape, len(self.vocabulary), config.max_tokens, pad, dropout=0.0)
+        )
         if config.init != "random":
             inherit(student, teacher, self.vocabulary.teacher_ids, config.init)
+            if shape_of(student.config).feed_forward < shape_of(teacher.config).feed_forward:
+                refit_feed_forward(student, teacher, self._batches_for_refit(), config.init)
             with torch.no_grad():
                 for ours, theirs in zip(
                     student.qa_outputs.parameters(), cast(Any, teacher).qa_outputs.parameters(), strict=True
                 ):
                     ours.copy_(theirs)
         return cast(PreTrainedModel, student)
+
+    def _batches_for_refit(self) -> Iterator[Batch]:
+        """Some windows in the teacher's ids."""
+        items = self.windows.items.mapped(self.vocabulary.teacher_ids)
+        random = np.random.default_rng(derive_seed("refit", self.config.seed))
+        index = random.permutation(len(items))[:REFITTED]
+        pad = int(self.teacher.reader.tokenizer.pad_token_id)
+        return (assemble(items, index[i : i + 32], pad) for i in range(0, len(index), 32))
 
     def lesson(self, hard_weight: float) -> Lesson:
         """Gold answers and what the teacher says, in these shares; with a teacher, unlabelled questions too."""
@@ -71,9 +88,7 @@ class Task:
         config, theirs = self.config, self.teacher.reader.model
         windows = join_windows(self.windows, self.unlabelled)
         items = windows.items.mapped(self.vocabulary.teacher_ids)
-        same_width = self.shape.width == shape_of(theirs.config).width
-        states_weight = config.states_weight if same_width else 0.0
-        teaching = Teaching(theirs, items, hard_weight, config.temperature, states_weight)
+        teaching = Teaching(theirs, items, hard_weight, config.temperature)
         return Lesson(windows, teaching, len(self.unlabelled))
 
 

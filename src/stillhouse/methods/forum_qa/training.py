@@ -23,13 +23,13 @@ from stillhouse.encoders.models import load_config, to_best_device
 from stillhouse.encoders.tokens import fingerprint, load_tokenizer
 from stillhouse.encoders.training import Best, Recipe, make_optimizer, set_rate
 from stillhouse.methods.forum_qa.config import Config
-from stillhouse.methods.forum_qa.losses import distillation_loss, masked, span_loss, states_loss
+from stillhouse.methods.forum_qa.losses import distillation_loss, masked, span_loss
 from stillhouse.methods.forum_qa.metrics import mark
 from stillhouse.methods.forum_qa.reader import (
     Reader,
     Reading,
     allowed,
-    forward_states,
+    forward,
     is_reader,
     load_reader_model,
     reader_source,
@@ -46,14 +46,13 @@ MOST_CHECKED = 160
 
 @dataclass(frozen=True)
 class Teaching:
-    """A teacher beside the student: it reads the batch of every update too, and its start, end and last states are matched."""
+    """A teacher beside the student: it reads the batch of every update too, and its start and end scores are matched."""
 
     model: PreTrainedModel
     items: Items
     """The lesson's windows in the teacher's ids."""
     hard_weight: float
     temperature: float
-    states_weight: float
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Trained:
 def train_reader(
     reader: Reader, lesson: Lesson, select: Sequence[Question], recipe: Recipe, run: Run, stage: str, seed: int
 ) -> tuple[Best, Fitted]:
-    """L = h L_gold + (1 - h) L_KD + w L_states, L_gold over the windows that have one; the reader's model ends with the weights of the best F1 on select questions."""
+    """L = h L_gold + (1 - h) L_KD, L_gold over the windows that have one; the reader's model ends with the weights of the best F1 on select questions."""
     model, windows = reader.model, lesson.windows
     optimizer = make_optimizer(model, recipe.rate, recipe.weight_decay)
     schedule = Schedule(windows.items.lengths, recipe.batch, derive_seed(stage, seed))
@@ -122,8 +121,7 @@ def batch_losses(model: PreTrainedModel, lesson: Lesson, index: np.ndarray) -> d
     windows, teaching = lesson.windows, lesson.teaching
     batch = assemble(windows.items, index, model.config.pad_token_id)
     inside = allowed(windows, index, batch.first.shape[1]).to(model.device)
-    start, end, states = forward_states(model, batch)
-    start, end = masked(start, inside), masked(end, inside)
+    start, end = (masked(scores, inside) for scores in forward(model, batch))
     made: dict[str, tuple[float, Tensor]] = {}
     hard_weight = teaching.hard_weight if teaching else 1.0
     known = lesson.gold(index)
@@ -132,17 +130,14 @@ def batch_losses(model: PreTrainedModel, lesson: Lesson, index: np.ndarray) -> d
         rows = torch.from_numpy(known).to(model.device)
         made["span"] = hard_weight, span_loss(start[rows], end[rows], *places)
     if teaching:
-        told_start, told_end, told = _told(teaching, index)
-        told_start, told_end = masked(told_start, inside), masked(told_end, inside)
-        made["distillation"] = 1 - hard_weight, distillation_loss(start, end, told_start, told_end, teaching.temperature)  # fmt: skip
-        if teaching.states_weight > 0:
-            made["states"] = teaching.states_weight, states_loss(states, told, batch.mask.to(model.device))
+        told = (masked(scores, inside) for scores in _told(teaching, index))
+        made["distillation"] = 1 - hard_weight, distillation_loss(start, end, *told, teaching.temperature)
     return made
 
 
 @torch.no_grad()
-def _told(teaching: Teaching, index: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    return forward_states(teaching.model, assemble(teaching.items, index, teaching.model.config.pad_token_id))
+def _told(teaching: Teaching, index: np.ndarray) -> tuple[Tensor, Tensor]:
+    return forward(teaching.model, assemble(teaching.items, index, teaching.model.config.pad_token_id))
 
 
 def select_f1(reader: Reader, questions: Sequence[Question], windows: Windows) -> float:
