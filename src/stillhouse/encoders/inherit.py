@@ -91,7 +91,7 @@ def refit_feed_forward(student: PreTrainedModel, teacher: PreTrainedModel, batch
 def _activation_moments(teacher: Any, batches: Iterable[Batch], layers: list[int]) -> dict[int, tuple[Tensor, Tensor]]:
     """Mean and covariance of the feed-forward activations of some layers over all real tokens."""
     seen: dict[int, Tensor] = {}
-    inner = encoder_layers(teacher)
+    inner: Any = encoder_layers(teacher)
     handles = [inner[k].intermediate.register_forward_hook(lambda _m, _i, out, k=k: seen.__setitem__(k, out)) for k in layers]  # fmt: skip
     count, sums, squares = 0, dict.fromkeys(layers, torch.zeros(())), dict.fromkeys(layers, torch.zeros(()))
     was_training = teacher.training

@@ -130,8 +130,8 @@ def batch_losses(model: PreTrainedModel, lesson: Lesson, index: np.ndarray) -> d
         rows = torch.from_numpy(known).to(model.device)
         made["span"] = hard_weight, span_loss(start[rows], end[rows], *places)
     if teaching:
-        told = (masked(scores, inside) for scores in _told(teaching, index))
-        made["distillation"] = 1 - hard_weight, distillation_loss(start, end, *told, teaching.temperature)
+        told_start, told_end = (masked(scores, inside) for scores in _told(teaching, index))
+        made["distillation"] = 1 - hard_weight, distillation_loss(start, end, told_start, told_end, teaching.temperature)  # fmt: skip
     return made
 
 

@@ -58,11 +58,17 @@ class Windows:
 def join_windows(first: Windows, second: Windows) -> Windows:
     """The windows of two lists of questions as those of one list: the second's are numbered after the first's."""
     behind = 1 + int(first.question.max(initial=-1))
-    pairs = ((getattr(first, name), getattr(second, name)) for name in ("begins", "stops", "starts", "ends"))
+
+    def both(name: str) -> np.ndarray:
+        return np.concatenate([getattr(first, name), getattr(second, name)])
+
     return Windows(
         join_items([first.items, second.items]),
         np.concatenate([first.question, second.question + behind]),
-        *(np.concatenate(pair) for pair in pairs),
+        both("begins"),
+        both("stops"),
+        both("starts"),
+        both("ends"),
         (*first.cut, *(number + behind for number in second.cut)),
     )
 
