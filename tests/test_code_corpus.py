@@ -93,13 +93,13 @@ def test_what_does_not_parse_is_counted():
     [
         ('r"""Return the  sum of\n    two numbers.\n\n    More here."""', "Return the sum of two numbers."),
         ("/** Gets {@link Foo} of it now. \n * @return x */", "Gets Foo of it now."),
-        ("/// <summary>\n/// Reads <see cref=\"T:Row\"/> of it.\n/// </summary>", "Reads Row of it."),
+        ('/// <summary>\n/// Reads <see cref="T:Row"/> of it.\n/// </summary>', "Reads Row of it."),
         ('"""Run :func:`~a.b` and ``c`` now.\n    :param x: y"""', "Run a.b and c now."),
         ('"""Helper."""', ""),
         ('"""Das ist schön und gut."""', ""),
         ("", ""),
     ],
-)  # fmt: skip
+)
 def test_documentation_is_its_first_paragraph_without_markup(raw, clean):
     assert clean_doc(raw) == clean
 
@@ -227,7 +227,9 @@ def work(values, limit=3):
 @pytest.mark.parametrize("values", [[1, 2, 3], [0, 5], [4, 60, 2, 9]])
 @pytest.mark.parametrize("limit", [2, 4, 12])
 def test_a_rewritten_python_function_does_the_same(values, limit):
-    made = rewritten_python(TRICKY, ["alpha", "beta", "gamma", "delta", "omega", "kappa", "sigma", "rho", "tau", "phi"], random.Random(1))  # fmt: skip
+    made = rewritten_python(
+        TRICKY, ["alpha", "beta", "gamma", "delta", "omega", "kappa", "sigma", "rho", "tau", "phi"], random.Random(1)
+    )
     assert "while" in made and "comment" not in made and "total" not in made and "work" not in made
 
     def result(source, *arguments):
@@ -241,8 +243,14 @@ def test_a_rewritten_python_function_does_the_same(values, limit):
 
 def test_names_that_others_see_stay():
     code = "def f(self, key):\n    global count\n    import os.path\n    count = g(key=key)\n    inner = lambda v: v\n    return count\n"
-    assert rewritten_python(code, ["alpha", "beta"], random.Random(0)).replace("\n", "") == ast.unparse(ast.parse(code)).replace("\n", "")  # fmt: skip
-    plain = rewritten_python("def f(self, key):\n    global count\n    count = g(key=key)\n    return count\n", ["alpha", "beta"], random.Random(0))  # fmt: skip
+    assert rewritten_python(code, ["alpha", "beta"], random.Random(0)).replace("\n", "") == ast.unparse(
+        ast.parse(code)
+    ).replace("\n", "")
+    plain = rewritten_python(
+        "def f(self, key):\n    global count\n    count = g(key=key)\n    return count\n",
+        ["alpha", "beta"],
+        random.Random(0),
+    )
     assert "global count" in plain and "key=" in plain and "self" in plain
 
 

@@ -155,6 +155,19 @@ def export_run(
     print_export(export(run, format, out, int8), as_json=json)
 
 
+def push_export(folder: tyro.conf.Positional[Path], to: str, public: bool = False) -> None:
+    """Upload an exported folder to a model hub. Nothing is ever uploaded without this command.
+
+    Args:
+        folder: what `stillhouse export` wrote.
+        to: owner/name of the repository; made where there is none.
+        public: a new repository is for everybody; private by default.
+    """
+    from stillhouse.exporting.push import push
+
+    print(push(folder, to, public=public))
+
+
 def claims(results: Path | None = None, json: bool = False, readme: tuple[Path, ...] = ()) -> None:
     """The papers' claims beside what was measured here.
 
@@ -200,8 +213,13 @@ def recommend(
     from stillhouse.methods.distiller.recommend import print_recommendation
 
     config = Config(
-        data=data, teacher=teacher, examples=examples, layers=layers, teacher_updates=teacher_updates, max_tokens=max_tokens
-    )  # fmt: skip
+        data=data,
+        teacher=teacher,
+        examples=examples,
+        layers=layers,
+        teacher_updates=teacher_updates,
+        max_tokens=max_tokens,
+    )
     print_recommendation(config, top, json)
 
 
@@ -266,6 +284,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare_runs,
     "recommend": recommend,
     "export": export_run,
+    "push": push_export,
     "claims": claims,
     "runs": list_runs,
     "serve": serve,

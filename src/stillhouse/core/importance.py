@@ -143,7 +143,9 @@ def analysis_of_variance(levels: np.ndarray, values: np.ndarray, groups: Sequenc
     return [(s - f * noise) / (total + noise) for s, f in zip(sums, freedoms, strict=True)]
 
 
-def main_effects(factors: Sequence[Factor], levels: np.ndarray, values: np.ndarray) -> dict[str, list[tuple[str, float, int]]]:  # fmt: skip
+def main_effects(
+    factors: Sequence[Factor], levels: np.ndarray, values: np.ndarray
+) -> dict[str, list[tuple[str, float, int]]]:
     """Of every factor the mean score and the number of trials at each level that was tried, best first."""
     found = {}
     for i, factor in enumerate(factors):

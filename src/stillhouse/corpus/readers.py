@@ -112,7 +112,11 @@ def read_posts(path: Path, columns: Mapping[str, str] | None = None, losses: Los
         ".sql": lambda p, lost: read_sql(p, lost.add),
     }
     require(path.exists(), f"no export {path}", "give a .csv, .tsv, .jsonl, .mbox, .json or .sql file")
-    require(kind in readers, f"{path} is not a kind of export that can be read", "give a .csv, .tsv, .jsonl, .mbox, .json or .sql file")  # fmt: skip
+    require(
+        kind in readers,
+        f"{path} is not a kind of export that can be read",
+        "give a .csv, .tsv, .jsonl, .mbox, .json or .sql file",
+    )
     naming: dict[str, str] | None = None
     for number, record in enumerate(readers[kind](path, losses), start=1):
         if naming is None or naming["text"] not in record:
@@ -217,7 +221,11 @@ def _discourse_folder(path: Path, losses: Losses) -> Iterator[Mapping[str, Any]]
 def _discourse(path: Path, losses: Losses) -> Iterator[Mapping[str, Any]]:
     """Posts of a topic (post_stream), of the latest posts, or of a plain list of posts or topics."""
     size = path.stat().st_size
-    require(size <= MOST_JSON_BYTES, f"{path} is one JSON document of {size / 1e6:.0f} MB", "write it as JSON lines first (jq -c '.[]')")  # fmt: skip
+    require(
+        size <= MOST_JSON_BYTES,
+        f"{path} is one JSON document of {size / 1e6:.0f} MB",
+        "write it as JSON lines first (jq -c '.[]')",
+    )
     try:
         found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
     except ValueError as error:

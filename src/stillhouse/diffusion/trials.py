@@ -112,7 +112,13 @@ def draw_both(generator: Generator, teacher: Sampler | None, chosen: list[int | 
         return
     images, slow = draw(teacher)
     yield shown("Teacher", images, slow, teacher.passes)
-    yield Table("Stopwatch", ("Who", "Seconds", "Network passes an image"), (
-        ("student", round(quick, 4), student.passes), ("teacher", round(slow, 4), teacher.passes),
-        ("teacher over student", round(slow / quick, 1), round(teacher.passes / student.passes, 1)),
-    ), "Wall-clock on this machine, for all the images together.")  # fmt: skip
+    yield Table(
+        "Stopwatch",
+        ("Who", "Seconds", "Network passes an image"),
+        (
+            ("student", round(quick, 4), student.passes),
+            ("teacher", round(slow, 4), teacher.passes),
+            ("teacher over student", round(slow / quick, 1), round(teacher.passes / student.passes, 1)),
+        ),
+        "Wall-clock on this machine, for all the images together.",
+    )

@@ -168,7 +168,9 @@ def _read_folder(folder: Path, columns: tuple[str, str, str], metric: str) -> Te
         chosen = held
     else:
         kept, chosen = rows, _known(select, columns, class_names, rows)
-    return TextData(folder.name, class_names, kept, cut(chosen, MOST_SELECT), _known(report, columns, class_names, rows), metric)  # fmt: skip
+    return TextData(
+        folder.name, class_names, kept, cut(chosen, MOST_SELECT), _known(report, columns, class_names, rows), metric
+    )
 
 
 def _named(folder: Path, names: tuple[str, ...]) -> Path | None:

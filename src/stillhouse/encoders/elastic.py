@@ -49,7 +49,11 @@ class Extent:
             UserError: hidden is not divisible by the heads, they do not divide the finest, or a size is too large.
         """
         require_divisible(shape)
-        require(self.heads % shape.heads == 0, f"{shape.heads} heads cannot be made of {self.heads}", f"use a divisor of {self.heads}")  # fmt: skip
+        require(
+            self.heads % shape.heads == 0,
+            f"{shape.heads} heads cannot be made of {self.heads}",
+            f"use a divisor of {self.heads}",
+        )
         require_divisible(Architecture(shape.layers, self.heads, shape.hidden, shape.feed_forward))
         for name in ("layers", "hidden", "feed_forward"):
             ours, most = getattr(shape, name), getattr(self, name)
@@ -65,7 +69,9 @@ def require_divisible(shape: Architecture) -> None:
     divides = shape.heads > 0 and shape.hidden % shape.heads == 0
     below = shape.hidden // max(1, shape.heads) * shape.heads
     near = ", ".join(str(h) for h in (below, below + shape.heads) if h > 0)
-    require(divides, f"hidden {shape.hidden} is not divisible by {shape.heads} heads", f"use hidden {near}, or other heads")  # fmt: skip
+    require(
+        divides, f"hidden {shape.hidden} is not divisible by {shape.heads} heads", f"use hidden {near}, or other heads"
+    )
 
 
 def extent_of(shapes: Sequence[Architecture], layers: int) -> Extent:
@@ -147,7 +153,9 @@ class ElasticLayer(nn.Module):
 class ElasticBert(nn.Module):
     """The super-network: embeddings, layers and pooler at their largest."""
 
-    def __init__(self, extent: Extent, tables: Tables, pad_id: int, activation: str = "gelu", epsilon: float = 1e-12) -> None:  # fmt: skip
+    def __init__(
+        self, extent: Extent, tables: Tables, pad_id: int, activation: str = "gelu", epsilon: float = 1e-12
+    ) -> None:
         super().__init__()
         self.extent, self.tables, self.pad_id = extent, tables, pad_id
         self.activation_name, self.epsilon = activation, epsilon

@@ -32,7 +32,9 @@ class MaskedLM(nn.Module):
         super().__init__()
         words: Tensor = cast(nn.Embedding, model.get_input_embeddings()).weight
         self.model = model
-        self.transform = nn.Sequential(nn.Linear(model.config.hidden_size, words.shape[1]), nn.GELU(), nn.LayerNorm(words.shape[1]))  # fmt: skip
+        self.transform = nn.Sequential(
+            nn.Linear(model.config.hidden_size, words.shape[1]), nn.GELU(), nn.LayerNorm(words.shape[1])
+        )
         self.bias = nn.Parameter(torch.zeros(len(words)))
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch tokens width"]:
@@ -59,7 +61,9 @@ def mask_tokens(
     return torch.where(other, torch.randint(pieces, ids.shape).to(ids.device), shown), chosen
 
 
-def pretrain(lm: MaskedLM, items: Items, special: Sequence[int], mask_id: int, recipe: Recipe, run: Run, stage: str, seed: int) -> Fitted:  # fmt: skip
+def pretrain(
+    lm: MaskedLM, items: Items, special: Sequence[int], mask_id: int, recipe: Recipe, run: Run, stage: str, seed: int
+) -> Fitted:
     """Train encoder and head to guess masked tokens of these texts."""
     optimizer = make_optimizer(lm, recipe.rate, recipe.weight_decay)
     schedule = Schedule(items.lengths, recipe.batch, derive_seed(stage, seed))
@@ -104,7 +108,9 @@ def refill(
         items = plain_items(encode(vocabulary.tokenizer, rows, max_tokens))
         made = list(texts)
         for index in ordered_batches(items.lengths, 64):
-            filled = _refilled(lm, assemble(items, index, lm.model.config.pad_token_id), special, mask_id, share, top_p, random)  # fmt: skip
+            filled = _refilled(
+                lm, assemble(items, index, lm.model.config.pad_token_id), special, mask_id, share, top_p, random
+            )
             for row, item in enumerate(index):
                 ids = filled[row, : items.lengths[item]].tolist()
                 made[item] = vocabulary.tokenizer.decode(ids, skip_special_tokens=True)

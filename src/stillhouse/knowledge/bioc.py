@@ -12,7 +12,10 @@ from stillhouse.core.errors import UserError
 from stillhouse.knowledge.documents import Counts, Document, Mention, Relation, Span, canonical_type, split_ids
 from stillhouse.knowledge.offsets import Written, to_code_points
 
-TYPE_KEYS, ID_KEYS = ("type", "NE", "entity"), ("identifier", "identifiers", "MESH", "NCBI GENE", "NCBI Gene", "id", "mesh")  # fmt: skip
+TYPE_KEYS, ID_KEYS = (
+    ("type", "NE", "entity"),
+    ("identifier", "identifiers", "MESH", "NCBI GENE", "NCBI Gene", "id", "mesh"),
+)
 
 
 def read_bioc_json(file: Path, counts: Counts) -> Iterator[Document]:
@@ -24,13 +27,18 @@ def read_bioc_json(file: Path, counts: Counts) -> Iterator[Document]:
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{file} is not JSON ({error})", "give BioC JSON, or name it .jsonl if it has a document a line") from error  # fmt: skip
+        raise UserError(
+            f"{file} is not JSON ({error})", "give BioC JSON, or name it .jsonl if it has a document a line"
+        ) from error
     documents = raw.get("documents", [raw]) if isinstance(raw, dict) else raw
     for place, one in enumerate(documents, 1):
         try:
             yield _document(file, one, counts)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise UserError(f"{file} document {place} is not BioC ({type(error).__name__}: {error})", "a document has id and passages, a passage offset and text") from error  # fmt: skip
+            raise UserError(
+                f"{file} document {place} is not BioC ({type(error).__name__}: {error})",
+                "a document has id and passages, a passage offset and text",
+            ) from error
 
 
 def read_bioc_xml(file: Path, counts: Counts) -> Iterator[Document]:
@@ -49,7 +57,10 @@ def read_bioc_xml(file: Path, counts: Counts) -> Iterator[Document]:
     except ElementTree.ParseError as error:
         raise UserError(f"{file} is not well-formed XML ({error})", "restore the file") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{file} is not BioC ({type(error).__name__}: {error})", "a document has id and passages, a passage offset and text") from error  # fmt: skip
+        raise UserError(
+            f"{file} is not BioC ({type(error).__name__}: {error})",
+            "a document has id and passages, a passage offset and text",
+        ) from error
     if not found:
         raise UserError(f"{file} has no <document>", "give a BioC collection")
 
@@ -78,8 +89,10 @@ def _annotation(element: ElementTree.Element) -> dict[str, Any]:
         "id": element.get("id"),
         "infons": _infons(element),
         "text": element.findtext("text") or "",
-        "locations": [{"offset": place.get("offset"), "length": place.get("length")} for place in element.findall("location")],
-    }  # fmt: skip
+        "locations": [
+            {"offset": place.get("offset"), "length": place.get("length")} for place in element.findall("location")
+        ],
+    }
 
 
 def _infons(element: ElementTree.Element) -> dict[str, str]:
@@ -135,7 +148,9 @@ def _placed(
     if isinstance(placed, int):
         wrong = written[placed]
         at = wrong.spans[0][0] + offset
-        raise UserError(f"{file} document {name!r}: {wrong.words!r} is not at offset {at}", "mend the annotation's location")  # fmt: skip
+        raise UserError(
+            f"{file} document {name!r}: {wrong.words!r} is not at offset {at}", "mend the annotation's location"
+        )
     counts.other_units += placed[1] != "code points"
     return placed[0]
 

@@ -64,11 +64,16 @@ def sparql(graph: Graph, query: str) -> tuple[list[str], list[list[str]]]:
         if isinstance(found, ox.QueryBoolean):
             return ["answer"], [["true" if bool(found) else "false"]]
         if isinstance(found, ox.QueryTriples):
-            return ["subject", "predicate", "object"], [[_plain(t.subject), _plain(t.predicate), _plain(t.object)] for t in found]  # fmt: skip
+            return ["subject", "predicate", "object"], [
+                [_plain(t.subject), _plain(t.predicate), _plain(t.object)] for t in found
+            ]
         names = [variable.value for variable in found.variables]
         return names, [[_plain(row[name]) for name in names] for row in found]
     except (SyntaxError, ValueError) as error:
-        raise UserError(f"the query cannot be read ({first_line(error)})", "it is SPARQL 1.1 with the prefixes rdf, rdfs, biolink and :") from error  # fmt: skip
+        raise UserError(
+            f"the query cannot be read ({first_line(error)})",
+            "it is SPARQL 1.1 with the prefixes rdf, rdfs, biolink and :",
+        ) from error
 
 
 def _plain(term: Any) -> str:
@@ -85,8 +90,12 @@ def find_concept(graph: Graph, name: str) -> ox.NamedNode:
         node = concept_node(name)
         if any(graph.quads(node, NAME, None)):
             return node
-    found = sorted({q.subject.value for q in graph.quads(None, NAME, ox.Literal(" ".join(name.lower().split())))})  # fmt: skip
-    require(bool(found), f"nothing in the graph is called {name!r}", "give a name as the texts write it, or an id such as MESH:D003924")  # fmt: skip
+    found = sorted({q.subject.value for q in graph.quads(None, NAME, ox.Literal(" ".join(name.lower().split())))})
+    require(
+        bool(found),
+        f"nothing in the graph is called {name!r}",
+        "give a name as the texts write it, or an id such as MESH:D003924",
+    )
     curies = [_curie(graph, ox.NamedNode(one)) for one in found]
     require(len(found) == 1, f"{name!r} is ambiguous: {', '.join(curies[:8])}", "give one of these ids")
     return ox.NamedNode(found[0])
@@ -210,7 +219,7 @@ def _expand(
 def _adjacent(graph: Graph, node: ox.NamedNode) -> list[ox.NamedNode]:
     found: list[tuple[float, ox.NamedNode]] = []
     for here, there in (("s", "o"), ("o", "s")):
-        query = f"SELECT * WHERE {{ ?e rdf:subject ?s ; rdf:object ?o ; :confidence ?c ; :support ?n FILTER(?n > 0) }} ORDER BY DESC(?c) LIMIT {MOST_EXPANDED}"  # fmt: skip
+        query = f"SELECT * WHERE {{ ?e rdf:subject ?s ; rdf:object ?o ; :confidence ?c ; :support ?n FILTER(?n > 0) }} ORDER BY DESC(?c) LIMIT {MOST_EXPANDED}"
         found += [(float(row["c"].value), row[there]) for row in graph.select(query, {here: node})]
     return [near for _, near in sorted(found, key=lambda f: -f[0])]
 

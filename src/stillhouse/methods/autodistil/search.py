@@ -40,7 +40,9 @@ def costs_of(shape: Architecture, tables: Tables) -> Costs:
     return Costs(multiply_adds(shape), size, 4 * size)
 
 
-def search_space(superlm: SuperLM, exam: Exam, evaluations: int, seed: int, file: Path, quiet: bool) -> tuple[list[Candidate], float]:  # fmt: skip
+def search_space(
+    superlm: SuperLM, exam: Exam, evaluations: int, seed: int, file: Path, quiet: bool
+) -> tuple[list[Candidate], float]:
     """All architectures of the sub-space scored, or as many as `evaluations` found by evolution; and the seconds it took.
 
     Raises:

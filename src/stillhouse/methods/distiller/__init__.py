@@ -81,17 +81,28 @@ def distill(config: Config, run: Run) -> Result:
         found = search(config, run)
         levels = best_of(found).levels
         run.log(f"best of {len(found)} trials: {pipeline_of(levels, config).words()}")
-        config = replace(config.with_pipeline(pipeline_of(levels, config)), layers=int(levels.get("layers", config.layers)))  # fmt: skip
+        config = replace(
+            config.with_pipeline(pipeline_of(levels, config)), layers=int(levels.get("layers", config.layers))
+        )
         task = with_layers(replace(task, config=config), levels)
     made, arms = student_arms(task, run, config.pipeline)
     arms += peer_arms(task, run)
-    tables = [report.pipeline_table(task, config.pipeline), report.size_table(task, made), report.collapse_table(task, made)]  # fmt: skip
+    tables = [
+        report.pipeline_table(task, config.pipeline),
+        report.size_table(task, made),
+        report.collapse_table(task, made),
+    ]
     if found:
         tables += search_report.tables(found, space(config), run)
         remember(cattrs.structure(run.kept("study", lambda: cattrs.unstructure(study_of(task, found))), Study))
     return Result(
-        "distiller", report.sentence(task, arms), report.metrics(task), tuple(arms), tables=tuple(tables), notes=report.notes(task)
-    )  # fmt: skip
+        "distiller",
+        report.sentence(task, arms),
+        report.metrics(task),
+        tuple(arms),
+        tables=tuple(tables),
+        notes=report.notes(task),
+    )
 
 
 def estimate(config: Config) -> Estimate:
@@ -116,8 +127,11 @@ def estimate(config: Config) -> Estimate:
     if config.trials:
         plans.insert(1, ("trials", config.trials * config.trial_updates, "student", config.workers))
     return Estimate(
-        tuple(Stage(name, n, 2 * n * config.batch, n * each[kind][0] / at_once, each[kind][1]) for name, n, kind, at_once in plans)
-    )  # fmt: skip
+        tuple(
+            Stage(name, n, 2 * n * config.batch, n * each[kind][0] / at_once, each[kind][1])
+            for name, n, kind, at_once in plans
+        )
+    )
 
 
 def load(folder: Path) -> PreTrainedModel:

@@ -108,9 +108,13 @@ def open_study(file: Path, config: Config, worker: int = 0) -> optuna.Study:
         pruner = optuna.pruners.MedianPruner(n_startup_trials=8)
     try:
         storage = JournalStorage(JournalFileBackend(str(file)))
-        study = optuna.create_study(storage=storage, study_name=STUDY, direction="maximize", sampler=sampler, pruner=pruner, load_if_exists=True)  # fmt: skip
+        study = optuna.create_study(
+            storage=storage, study_name=STUDY, direction="maximize", sampler=sampler, pruner=pruner, load_if_exists=True
+        )
     except (ValueError, KeyError, OSError, RuntimeError, AttributeError, TypeError) as error:
-        raise UserError(f"the journal {file} is damaged ({first_line(error)})", "move it away to start the search anew") from error  # fmt: skip
+        raise UserError(
+            f"the journal {file} is damaged ({first_line(error)})", "move it away to start the search anew"
+        ) from error
     about = {"format": FORMAT, "space": [[f.name, *f.levels] for f in space(config)]}
     if not study.user_attrs and not study.get_trials(deepcopy=False):
         study.set_user_attr("about", about)
@@ -138,7 +142,13 @@ def prepare(study: optuna.Study, config: Config) -> None:
     elif config.search == "tpe":
         # the two that a report has to have: no pipeline at all, and the plain one
         for intermediate in (NONE, "mse"):
-            first = {"intermediate": intermediate, "mapping": "skip", "prediction": "ce", "augmentation": NONE, "mixup": "no"}  # fmt: skip
+            first = {
+                "intermediate": intermediate,
+                "mapping": "skip",
+                "prediction": "ce",
+                "augmentation": NONE,
+                "mixup": "no",
+            }
             study.enqueue_trial(first)
 
 

@@ -140,7 +140,9 @@ def load_language_model(folder: Path) -> LanguageModel:
     """
     load_config(folder)
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True, trust_remote_code=False)  # fmt: skip
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"the language model in {folder} cannot be loaded ({first_line(error)})",
@@ -159,7 +161,9 @@ def _with_padding(folder: Path) -> PreTrainedTokenizerFast:
     try:
         tokenizer = cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(folder, local_files_only=True))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} has no tokenizer that can be read ({first_line(error)})", "save it beside the model") from error  # fmt: skip
+        raise UserError(
+            f"{folder} has no tokenizer that can be read ({first_line(error)})", "save it beside the model"
+        ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
@@ -217,7 +221,9 @@ def continuations(
     for number, start in enumerate(range(0, len(order), sampling.batch)):
         batch = order[start : start + sampling.batch]
         seed_everything(*seed, number)
-        for row, text in zip(batch, _sampled(teacher, [prompts[i] for i in batch], sampling, throughput, one_sentence), strict=True):  # fmt: skip
+        for row, text in zip(
+            batch, _sampled(teacher, [prompts[i] for i in batch], sampling, throughput, one_sentence), strict=True
+        ):
             made[row].append(text)
     return made
 

@@ -150,7 +150,13 @@ def leakage(pairs: Sequence[Pair], seen: Seen) -> dict[str, float]:
     }
 
 
-def write_card(file: Path, config: Config, facts: Mapping[str, Any], funnels: Mapping[str, Funnel], sets: Mapping[str, Sequence[Pair]]) -> None:  # fmt: skip
+def write_card(
+    file: Path,
+    config: Config,
+    facts: Mapping[str, Any],
+    funnels: Mapping[str, Funnel],
+    sets: Mapping[str, Sequence[Pair]],
+) -> None:
     """The data set's card, in Markdown."""
     lines = [
         f"# Pairs for {config.task}, made by impossible distillation",

@@ -69,7 +69,9 @@ class DecomposableAttention(nn.Module):
         v_b = self._compared(words_b, real_b, scores.transpose(1, 2), words_a, real_a)
         return cast(Tensor, self.aggregate(torch.cat([v_a, v_b], dim=-1)))
 
-    def _compared(self, own: Tensor, real: Tensor, scores: Tensor, others: Tensor, real_others: Tensor) -> Float[Tensor, "pairs width"]:  # fmt: skip
+    def _compared(
+        self, own: Tensor, real: Tensor, scores: Tensor, others: Tensor, real_others: Tensor
+    ) -> Float[Tensor, "pairs width"]:
         aligned = attended(scores, others, real_others)
         compared: Tensor = self.compare(torch.cat([own, aligned, (own - aligned).abs()], dim=-1))
         return (compared * real[..., None]).sum(1)
@@ -177,7 +179,11 @@ class EncoderCritic:
     ) -> None:
         names = {int(i): str(label).lower() for i, label in (model.config.id2label or {}).items()}
         found = [i for i, label in names.items() if label in ("entailment", "entails", "1", "yes")]
-        require(len(found) == 1, f"the critic {name} has the classes {', '.join(names.values())}", "give one with a class 'entailment'")  # fmt: skip
+        require(
+            len(found) == 1,
+            f"the critic {name} has the classes {', '.join(names.values())}",
+            "give one with a class 'entailment'",
+        )
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.place, self.max_tokens = found[0], max_tokens
         self.fingerprint = content_hash([fingerprint(tokenizer), weights_hash(model)])
@@ -213,7 +219,14 @@ class TokenVectors:
         new = sorted({text for text in texts if text not in self.known}, key=len)
         for start in range(0, len(new), self.batch):
             batch = new[start : start + self.batch]
-            rows = self.tokenizer(batch, padding=True, truncation=True, max_length=128, return_tensors="pt", return_special_tokens_mask=True)  # fmt: skip
+            rows = self.tokenizer(
+                batch,
+                padding=True,
+                truncation=True,
+                max_length=128,
+                return_tensors="pt",
+                return_special_tokens_mask=True,
+            )
             special = rows.pop("special_tokens_mask").bool()
             states = self.model(**rows.to(self.model.device)).last_hidden_state.cpu()
             states = nn.functional.normalize(states, dim=-1).numpy()

@@ -78,7 +78,9 @@ def load_student(folder: Path, max_tokens: int) -> Student:
     """
     load_config(folder)
     try:
-        model = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True, use_safetensors=True, trust_remote_code=False)  # fmt: skip
+        model = AutoModelForSeq2SeqLM.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"the student in {folder} cannot be loaded ({first_line(error)})",
@@ -170,7 +172,9 @@ def draw_pairs(examples: Examples, codes: Sequence[Sequence[int]] | None = None)
     def draw(batch: int, random: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
         index = random.integers(len(examples), size=batch)
         told = [[code for code in (codes[i] if codes else ()) if random.random() < 0.5] for i in index]
-        inputs = [np.concatenate([np.array(some, np.int64), examples.inputs[i]]) for i, some in zip(index, told, strict=True)]  # fmt: skip
+        inputs = [
+            np.concatenate([np.array(some, np.int64), examples.inputs[i]]) for i, some in zip(index, told, strict=True)
+        ]
         return inputs, [examples.outputs[i] for i in index]
 
     return draw
@@ -179,7 +183,13 @@ def draw_pairs(examples: Examples, codes: Sequence[Sequence[int]] | None = None)
 def draw_denoising(student: Student, sentences: Sequence[str], hidden: float = 0.3) -> Draw:
     """Sentences of plain text to be restored from themselves with words masked: pre-training, in which nothing is rephrased."""
     words = re.compile(r"\s*\S+")
-    pieces = [[np.array(p, np.int64) for p in student.tokenizer(words.findall(s), add_special_tokens=False, verbose=False)["input_ids"]] for s in sentences]  # fmt: skip
+    pieces = [
+        [
+            np.array(p, np.int64)
+            for p in student.tokenizer(words.findall(s), add_special_tokens=False, verbose=False)["input_ids"]
+        ]
+        for s in sentences
+    ]
     mask, end = np.array([student.tokenizer.mask_token_id]), np.array([student.tokenizer.eos_token_id])
 
     def draw(batch: int, random: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -233,8 +243,13 @@ def rewrite(
 
 
 def _generated(
-    student: Student, rows: list[np.ndarray], each: int, sampling: Sampling | None, max_new_tokens: int, throughput: Throughput | None
-) -> list[str]:  # fmt: skip
+    student: Student,
+    rows: list[np.ndarray],
+    each: int,
+    sampling: Sampling | None,
+    max_new_tokens: int,
+    throughput: Throughput | None,
+) -> list[str]:
     tokenizer = student.tokenizer
     pad = cast(int, tokenizer.pad_token_id)
     ids = padded(rows, pad).to(student.device)

@@ -167,7 +167,11 @@ def open_index(place: Path, exit: int | None = None) -> Index:
         UserError: none there, damaged, or of another exit than `exit`.
     """
     found = read_part(index_file(place), place)
-    require(exit is None or exit == found.header.exit, f"the index in {place} holds vectors of exit {found.header.exit}, and exit {exit} has another space", f"leave --exit out, or index again with --exit {exit} --rebuild")  # fmt: skip
+    require(
+        exit is None or exit == found.header.exit,
+        f"the index in {place} holds vectors of exit {found.header.exit}, and exit {exit} has another space",
+        f"leave --exit out, or index again with --exit {exit} --rebuild",
+    )
     return found
 
 
@@ -180,10 +184,16 @@ def require_fit(index: Index, model: CodeEncoder) -> None:
     model.encoder.require_exit(index.header.exit)
     now = Header(model.hash(), index.header.exit, index.header.docs, index.header.run, index.header.folder)
     difference = index.header.difference(now)
-    require(not difference, f"the index in {index.place} does not fit the model: {difference}", "name the run that made it with --run, or index again with --rebuild")  # fmt: skip
+    require(
+        not difference,
+        f"the index in {index.place} does not fit the model: {difference}",
+        "name the run that made it with --run, or index again with --rebuild",
+    )
 
 
-def update_index(folder: Path, place: Path, header: Header, model: CodeEncoder, *, rebuild: bool = False, quiet: bool = False) -> tuple[Index, dict[str, int], Skipped]:  # fmt: skip
+def update_index(
+    folder: Path, place: Path, header: Header, model: CodeEncoder, *, rebuild: bool = False, quiet: bool = False
+) -> tuple[Index, dict[str, int], Skipped]:
     """Bring the index up to date with the folder: changed and new files are read, files that are gone are dropped.
 
     Returns:
@@ -222,7 +232,11 @@ def _sources(place: Path, header: Header) -> Iterator[Index]:
     if index_file(place).exists():
         whole = read_part(index_file(place), place)
         difference = whole.header.difference(header)
-        require(not difference, f"the index in {place} cannot be brought up to date: {difference}", "add --rebuild, or choose another place with --index")  # fmt: skip
+        require(
+            not difference,
+            f"the index in {place} cannot be brought up to date: {difference}",
+            "add --rebuild, or choose another place with --index",
+        )
         yield whole
     for path in sorted((place / "parts").glob("[!.]*.safetensors")):
         try:
@@ -266,7 +280,9 @@ def _content(path: Path) -> str:
         return ""
 
 
-def _batches(paths: Sequence[Path], folder: Path, skipped: Skipped) -> Iterator[tuple[dict[str, FileState], list[Function]]]:  # fmt: skip
+def _batches(
+    paths: Sequence[Path], folder: Path, skipped: Skipped
+) -> Iterator[tuple[dict[str, FileState], list[Function]]]:
     """Files and their functions, at least `PART_FUNCTIONS` at a time."""
     files: dict[str, FileState] = {}
     found: list[Function] = []
@@ -312,7 +328,9 @@ def _merged(place: Path, header: Header, wanted: set[str]) -> Index:
         vectors.append(source.vectors[kept])
     order = sorted(range(len(rows)), key=lambda i: (rows[i].path, rows[i].line))
     stacked = np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)
-    return Index(header, dict(sorted(files.items())), tuple(rows[i] for i in order), np.ascontiguousarray(stacked[order]), place)  # fmt: skip
+    return Index(
+        header, dict(sorted(files.items())), tuple(rows[i] for i in order), np.ascontiguousarray(stacked[order]), place
+    )
 
 
 def _write_graph(place: Path, vectors: np.ndarray) -> None:
