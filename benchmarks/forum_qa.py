@@ -10,7 +10,7 @@ privacy: a forum of its own a seed, built with presidio and with our rules alone
 and student (weights do not matter). distillation: the default run, with and without its teacher; one forum, a seed of training
 each. leak: its teacher, on passages dealt out at random. readers: other starts than the default's teacher. public: COVID-QA and
 XQuAD from $STILLHOUSE_DATA, in passages of about 400 characters, two seeds. stream: 200 MB, once. Settings were not chosen on
-report questions. The estimate measures two updates of each network first: what is said holds for this machine as busy as it is.
+report questions. The estimate measures a few updates of each network first: what is said holds for this machine as busy as it is.
 """
 
 from __future__ import annotations
