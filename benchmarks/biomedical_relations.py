@@ -17,7 +17,9 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from biomedical_relations_claims import all_claims
 from biomedical_relations_graph import make_graph, query_seconds
 from stillhouse.core.data import find_public_file
 from stillhouse.core.evidence import Bench, ClaimedArm, print_estimate
-from stillhouse.core.files import folder_bytes
+from stillhouse.core.files import content_hash, folder_bytes, read_json
 from stillhouse.core.result import Arm, Cost, Role
 from stillhouse.core.run import Run
 from stillhouse.knowledge.dictionaries import open_dictionaries
@@ -73,7 +75,8 @@ def config_of(data: str, seed: int) -> Config:
 
 def workshop_run(data: str, seed: int) -> Path:
     """The run folder that an encoder's checkpoints lie in until its piece is done."""
-    return HERE.parent / "scratch" / "runs" / "biomedical_relations" / f"{data}-{seed}"
+    options = content_hash([repr(config_of(data, seed))])[:8]
+    return HERE.parent / "scratch" / "runs" / "biomedical_relations" / f"{data}-{seed}-{options}"
 
 
 def opened(data: str, seed: int) -> Run:
@@ -86,6 +89,7 @@ def opened(data: str, seed: int) -> Run:
 def extractor_piece(data: str, arm: str, seed: int, training: str, train_of: Callable[[RelationData], Examples]) -> dict[str, Any]:  # fmt: skip
     """One extractor: trained, judged, timed, and where there are documents its graph judged."""
     config = config_of(data, seed)
+    key = piece_key(data, arm, seed, training)
 
     def compute() -> dict[str, Any]:
         task = load_data(data, documents=config.documents, unlabelled=config.unlabelled, blind=config.blind, seed=seed)
@@ -110,7 +114,14 @@ def extractor_piece(data: str, arm: str, seed: int, training: str, train_of: Cal
                 told["graph"] = graph_counts(choose_denial(extraction, task, lambda e: f1_of(judge(e, task.select_documents)[0])), task)  # fmt: skip
             return told
 
-    return bench.piece({"data": data, "arm": arm, "seed": seed, "training": training, "config": repr(config)}, compute)
+    return bench.piece(key, compute)
+
+
+def piece_key(data: str, arm: str, seed: int, training: str) -> dict[str, Any]:
+    """What decides a piece; classical families do not ask how encoders are trained."""
+    config = config_of(data, seed)
+    asked = repr((config.documents, config.trees)) if arm in CHEAP else repr(config)
+    return {"data": data, "arm": arm, "seed": seed, "training": training, "config": asked}
 
 
 def graph_counts(extraction: Any, task: RelationData) -> list[list[int]]:
@@ -187,30 +198,41 @@ def queries(edges: int, repeats: int) -> None:
 
 
 def throughput(documents: int, seed: int = 0) -> None:
-    """Abstracts through the planted student into a graph: seconds for each tenth, and the memory that took."""
+    """Abstracts through the planted student into a graph, in a process of its own, whose memory is then nobody else's."""
 
     def compute() -> dict[str, Any]:
-        extraction = load_extraction(workshop_run("planted", seed) / "extractors" / "student natural")
-        made = make_documents(make_world(0), documents // 10, 5)
-        marks: list[float] = []
-        with tempfile.TemporaryDirectory() as scratch, Graph(Path(scratch) / "kg", write=True) as graph:
-            started = time.monotonic()
-            for tenth in range(10):
-                build((replace(d, id=f"{tenth}-{d.id}") for d in made), extraction, graph, Counts())
-                marks.append(time.monotonic() - started)
-                print(f"{(tenth + 1) * len(made):,} abstracts: {marks[-1]:.0f} s", flush=True)
-            sizes = graph.sizes()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return {"documents": documents, "seconds": marks, "peak_bytes": peak, **sizes}
+        with ProcessPoolExecutor(1, get_context("spawn")) as alone:
+            return alone.submit(read_abstracts, workshop_run("planted", seed) / "extractors" / "student natural", documents).result()  # fmt: skip
 
     bench.piece({"stage": "throughput", "documents": documents, "seed": seed}, compute)
 
 
-def kept_pieces() -> list[dict[str, Any]]:
-    """Every finished piece: its key and value."""
-    from stillhouse.core.files import read_json
+def read_abstracts(student: Path, documents: int) -> dict[str, Any]:
+    """Seconds of the clock and of the processor at each tenth, and the most memory that the process had."""
+    extraction = load_extraction(student)
+    made = make_documents(make_world(0), documents // 10, 5)
+    marks, busy = [], []
+    with tempfile.TemporaryDirectory() as scratch, Graph(Path(scratch) / "kg", write=True) as graph:
+        started, before = time.monotonic(), time.process_time()
+        for tenth in range(10):
+            build((replace(d, id=f"{tenth}-{d.id}") for d in made), extraction, graph, Counts())
+            marks.append(time.monotonic() - started)
+            busy.append(time.process_time() - before)
+            print(f"{(tenth + 1) * len(made):,} abstracts: {marks[-1]:.0f} s, {busy[-1]:.0f} of the processor", flush=True)  # fmt: skip
+        sizes = graph.sizes()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"documents": documents, "seconds": marks, "processor_seconds": busy, "peak_bytes": peak, **sizes}
 
-    return [read_json(file) for file in sorted(bench.pieces.glob("*.json"))]
+
+def kept_pieces() -> dict[Path, dict[str, Any]]:
+    """Every finished piece of today's options: its file, and its key and value."""
+    found = {file: read_json(file) for file in sorted(bench.pieces.glob("*.json"))}
+    return {file: piece for file, piece in found.items() if is_of_today(piece["key"])}
+
+
+def is_of_today(key: dict[str, str]) -> bool:
+    """Whether a piece was made with the options that stand above; those of the graph and the normaliser have none."""
+    return "arm" not in key or key["config"] == piece_key(key["data"], key["arm"], int(key["seed"]), key["training"])["config"]  # fmt: skip
 
 
 def main() -> None:
@@ -245,17 +267,15 @@ def main() -> None:
 
 def write() -> None:
     """The result file from every piece on disk."""
-    pieces = kept_pieces()
+    kept = kept_pieces()
+    bench.asked = {**kept, **bench.asked}
+    pieces = list(kept.values())
     told = {(a.arm.name, a.arm.seed) for a in bench.arms}
     for piece in pieces:
         key = piece["key"]
         suffix = "" if key.get("training") == "natural" else f" / {key.get('training')}"
         if "arm" in key and (f"{key['data']} / {key['arm']}{suffix}", int(key["seed"])) not in told:
             put(key["data"], key["arm"], int(key["seed"]), key["training"], piece["value"])
-    for file in bench.pieces.glob("*.json"):
-        from stillhouse.core.files import read_json
-
-        bench.asked.setdefault(file, read_json(file))
     print(bench.write(all_claims(pieces)))
 
 
