@@ -236,7 +236,9 @@ def test_marks_show_types_and_names_and_long_sentences_are_cut_round_the_pair():
     assert marked(pair) == "@ * chemical * X1 @ inhibits # ^ gene ^ Y2 # ."
     assert marked(pair, blind=True) == "@ chemical @ inhibits # gene # ."
     signs = pair_in("A # of X@1 a@b Y2 #4.", "X@1", "Y2")
-    assert marked(signs) == "A  of @ * chemical * X 1 @ a b # ^ gene ^ Y2 # 4.", "the first of each sign is the mention's"
+    assert marked(signs) == "A  of @ * chemical * X 1 @ a b # ^ gene ^ Y2 # 4.", (
+        "the first of each sign is the mention's"
+    )
     long = "before " * 100 + "X1 " + "between " * 100 + "Y2 " + "after " * 100
     shown = marked(pair_in(long, "X1", "Y2"))
     assert len(shown) < 800 and "X1" in shown and "Y2" in shown and " ... " in shown

@@ -146,7 +146,15 @@ def _trained(
     plan: Plan, data: TextData, run: Run, source: str, start: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerFast]]
 ) -> Path:  # fmt: skip
     """Fine-tune what `start` gives, or find it in the cache; its folder."""
-    key = (RECIPE, source, repr(plan).replace(plan.source, ""), *plan.markers, data.content_hash, data.metric, torch.__version__)
+    key = (
+        RECIPE,
+        source,
+        repr(plan).replace(plan.source, ""),
+        *plan.markers,
+        data.content_hash,
+        data.metric,
+        torch.__version__,
+    )
     folder = cache_root() / "text-teachers" / content_hash(key)
     if folder.is_dir():
         run.log(f"teacher from the cache: {folder}")
