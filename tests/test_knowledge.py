@@ -236,7 +236,7 @@ def test_marks_show_types_and_names_and_long_sentences_are_cut_round_the_pair():
     assert marked(pair) == "@ * chemical * X1 @ inhibits # ^ gene ^ Y2 # ."
     assert marked(pair, blind=True) == "@ chemical @ inhibits # gene # ."
     signs = pair_in("A # of X@1 a@b Y2 #4.", "X@1", "Y2")
-    assert marked(signs) == "A  of @ * chemical * X 1 @ a b # ^ gene ^ Y2 # 4.", (
+    assert marked(signs) == "A   of @ * chemical * X 1 @ a b # ^ gene ^ Y2 # 4.", (
         "the first of each sign is the mention's"
     )
     long = "before " * 100 + "X1 " + "between " * 100 + "Y2 " + "after " * 100

@@ -1,7 +1,5 @@
 """A classifier of marked pairs: where its head looks, and that it comes back from disk as it was."""
 
-import json
-
 import pytest
 import torch
 from transformers import AutoModel

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -57,8 +57,8 @@ class MarkedPairForSequenceClassification(PreTrainedModel):
 
     base_model_prefix = "encoder"
 
-    def __init__(self, encoder: PreTrainedModel, class_names: Sequence[str], markers: Ids) -> None:
-        config: Any = encoder.config
+    def __init__(self, encoder: Any, class_names: Sequence[str], markers: Ids) -> None:
+        config = encoder.config
         config.num_labels = len(class_names)
         config.id2label, config.label2id = dict(enumerate(class_names)), {n: i for i, n in enumerate(class_names)}
         config.pair_markers = [list(ids) for ids in markers]
@@ -76,7 +76,7 @@ class MarkedPairForSequenceClassification(PreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """Word vectors."""
-        return self.encoder.get_input_embeddings()
+        return cast(nn.Module, self.encoder.get_input_embeddings())
 
     def forward(self, input_ids: Tensor, **given: Any) -> SequenceClassifierOutput:
         """Logits, and the encoder's hidden states and attention where they are asked for."""
@@ -86,9 +86,9 @@ class MarkedPairForSequenceClassification(PreTrainedModel):
         logits = self.classifier(self.dropout(torch.cat(found, dim=1)))
         return SequenceClassifierOutput(logits=logits, hidden_states=made.hidden_states, attentions=made.attentions)
 
-    def save_pretrained(self, save_directory: Any, **given: Any) -> None:
+    def save_pretrained(self, save_directory: Any, *args: Any, **given: Any) -> None:
         """The encoder as transformers saves it, and the head beside it."""
-        self.encoder.save_pretrained(save_directory, **given)
+        self.encoder.save_pretrained(save_directory, *args, **given)
         head = {name: part.detach().cpu().contiguous() for name, part in self.classifier.state_dict().items()}
         save_file(head, Path(save_directory) / HEAD)
 
