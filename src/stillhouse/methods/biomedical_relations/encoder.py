@@ -30,6 +30,7 @@ from stillhouse.encoders.models import (
     is_classifier,
     load_classifier,
     load_config,
+    load_encoder,
     minilm_folder,
     new_student,
     parameters,
@@ -137,6 +138,13 @@ def _corpus(data: RelationData) -> Texts:
     return Texts(found, None, np.zeros(len(found), np.int64))
 
 
+def _untaught(config: Config) -> PreTrainedModel | None:
+    """The encoder before it became a teacher; of one from scratch nothing is kept, a student without a teacher starts at random."""
+    if config.model == "scratch":
+        return None
+    return load_encoder(minilm_folder() if config.model == "minilm" else Path(config.model))
+
+
 @dataclass(frozen=True)
 class Distilled:
     """A student, and what it took."""
@@ -149,6 +157,7 @@ class Distilled:
 def distil(config: Config, data: RelationData, train: Examples, teacher: Teacher, run: Run, *, labels_only: bool = False, name: str = "") -> Distilled:  # fmt: skip
     """Train the student on labelled and unlabelled pairs as the teacher tells them, or (`labels_only`) on labels alone.
 
+    It starts from the teacher's first layers; with labels alone from the same layers before they were fine-tuned.
     Of pairs that share a sentence all are kept: the teacher says something else about each.
     """
     free = Texts(tuple(marked(p, data.blind) for p in data.unlabelled), None, np.full(len(data.unlabelled), NO_LABEL))
@@ -161,7 +170,9 @@ def distil(config: Config, data: RelationData, train: Examples, teacher: Teacher
     seed_everything(config.seed, "student weights")
     plain = new_student(shape, len(vocabulary), config.max_tokens, data.relations, int(vocabulary.tokenizer.pad_token_id))  # fmt: skip
     student = MarkedPairForSequenceClassification(cast(PreTrainedModel, plain.base_model), data.relations, marker_ids(vocabulary.tokenizer, MARKERS))  # fmt: skip
-    inherit(student, teacher.model, vocabulary.teacher_ids, "first")
+    source = _untaught(config) if labels_only else teacher.model
+    if source is not None:
+        inherit(student, source, vocabulary.teacher_ids, "first")
     to_best_device(student)
     parts = [plain_items(encode(vocabulary.tokenizer, t, config.max_tokens), t.labels) for t in (known, free) if len(t)]
     parts = parts[:1] if labels_only else parts
