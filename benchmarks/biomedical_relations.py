@@ -107,7 +107,15 @@ def extractor_piece(data: str, arm: str, seed: int, training: str, train_of: Cal
     key = piece_key(data, arm, seed, training)
 
     def compute() -> dict[str, Any]:
-        task = load_data(data, documents=config.documents, unlabelled=config.unlabelled, blind=config.blind, seed=seed)
+        labelled = labelled_pairs(config, training)
+        task = load_data(
+            data,
+            documents=config.documents,
+            labelled_pairs=labelled,
+            unlabelled=config.unlabelled,
+            blind=config.blind,
+            seed=seed,
+        )
         train = train_of(task)
         with opened(data, seed) as run:
             made = Workshop(config, task, train, run, f" {training}").make(arm)
@@ -132,10 +140,15 @@ def extractor_piece(data: str, arm: str, seed: int, training: str, train_of: Cal
     return bench.piece(key, compute)
 
 
+def labelled_pairs(config: Config, training: str) -> int:
+    """Labelled pairs of planted: trials of balance and size draw theirs from all that there are."""
+    return config.labelled_pairs if training == "natural" else 0
+
+
 def piece_key(data: str, arm: str, seed: int, training: str) -> dict[str, Any]:
     """What decides a piece; classical families do not ask how encoders are trained."""
     config = config_of(data, seed)
-    asked = repr((config.documents, config.trees)) if arm in CHEAP else repr(config)
+    asked = repr((config.documents, labelled_pairs(config, training), config.trees)) if arm in CHEAP else repr(config)
     return {"data": data, "arm": arm, "seed": seed, "training": training, "config": asked}
 
 

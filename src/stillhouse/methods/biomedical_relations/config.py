@@ -28,9 +28,11 @@ class Config:
     data: str = "planted"
     """planted (built in), biored, chemprot, gad, or a file or folder of documents with annotated relations."""
     documents: int = 300
-    """How many abstracts of planted to label."""
+    """How many abstracts of planted to make and split."""
+    labelled_pairs: int = 400
+    """Pairs of planted's training split that keep their labels; the others are used without them. 0 keeps all."""
     unlabelled: int = 300
-    """How many more of them to use without labels."""
+    """How many more abstracts of planted to use without labels."""
     examples: int = 0
     """Learn from at most this many labelled pairs, the rest unlabelled; 0 takes all."""
     training: Literal["natural", "balanced"] = "natural"
@@ -102,6 +104,11 @@ class Config:
         unknown = sorted(set(self.arms) - set(ARMS))
         require(not unknown, f"no extractor {unknown[0] if unknown else ''!r}", f"choose from {', '.join(ARMS)}")
         require("student" in self.arms and "encoder" in self.arms, "the arms lack student or encoder", "the student is what a run makes, the encoder its teacher: keep both")  # fmt: skip
+        require(
+            self.labelled_pairs >= 0 and self.examples >= 0,
+            "labelled_pairs or examples below 0",
+            "give 0 for all, or more",
+        )
         require(self.documents >= 20 and self.unlabelled >= 0, "documents below 20 or unlabelled below 0", "give more")
         least = min(self.teacher_updates, self.generative_updates, self.updates, self.batch, self.layers, self.trees)
         require(least >= 1, "updates, batch, layers or trees below 1", "give one or more")
