@@ -78,10 +78,8 @@ def imbalance_claims(pieces: Pieces, data: str) -> list[Claim]:
 
 
 def _by_documents(id: str, statement: str, rows: Sequence[tuple[float, float]], threshold: str, data: str, stage: str, note: str) -> Claim:  # fmt: skip
-    measured, interval = ratio_of_means([r[0] for r in rows], [r[1] for r in rows if True])
-    if min(r[1] for r in rows) <= 0:  # the ratio's error needs no document to have edges, only the mean
-        kept = [r for r in rows if r[1] > 0]
-        measured, interval = ratio_of_means([r[0] for r in kept], [r[1] for r in kept])
+    told = [(part, whole) for part, whole in rows if whole > 0]  # a document without any says nothing of the share
+    measured, interval = ratio_of_means([part for part, _ in told], [whole for _, whole in told])
     return Claim(id, statement, None, round(measured, 4), interval, threshold, 1, judge(interval, threshold), data, f"{SCRIPT} --stages {stage}", note)  # fmt: skip
 
 
