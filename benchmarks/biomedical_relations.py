@@ -222,7 +222,7 @@ def queries(edges: int, repeats: int) -> None:
                 return {"edges": edges, "made_seconds": made, "bytes": folder_bytes(Path(scratch)), **query_seconds(graph, edges, seed)}  # fmt: skip
 
     for seed in range(repeats):
-        bench.piece({"stage": "queries", "version": 2, "edges": edges, "seed": seed}, lambda seed=seed: compute(seed))
+        bench.piece({"stage": "queries", "version": 3, "edges": edges, "seed": seed}, lambda seed=seed: compute(seed))
 
 
 def throughput(documents: int, seed: int = 0) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+from scipy.stats import binom
+
 from stillhouse.core.evidence import Claim, Evidence, judge, mean_with_interval, ratio_of_means
 from stillhouse.core.result import Arm
 
@@ -109,20 +112,24 @@ def graph_claims(pieces: Pieces) -> list[Claim]:
     return claims
 
 
+def percentile_with_interval(values: np.ndarray, share: float) -> tuple[float, tuple[float, float]]:
+    """A percentile and its 95 % interval of order statistics: the ranks between which a binomial count of smaller values lies."""
+    ordered = np.sort(values)
+    low, high = (int(binom.ppf(p, len(ordered), share)) for p in (0.025, 0.975))
+    return float(np.quantile(ordered, share)), (float(ordered[low - 1]), float(ordered[min(high, len(ordered) - 1)]))
+
+
 def speed_claims(pieces: Pieces) -> list[Claim]:
     """Queries at a million edges; 10,000 abstracts."""
     claims = []
-    found = [p["value"] for p in pieces if p["key"].get("stage") == "queries" and p["key"].get("version") == "2"]
+    found = [p["value"] for p in pieces if p["key"].get("stage") == "queries" and p["key"].get("version") == "3"]
     asked = [value for value in found if value["edges"] >= 1_000_000]
     for kind in KINDS if asked else ():
-        measured, interval = mean_with_interval([v[f"{kind} processor p95"] for v in asked])
-        clock = sum(v[f"{kind} p95"] for v in asked) / len(asked)
-        median = sum(v[f"{kind} processor median"] for v in asked) / len(asked)
-        note = (
-            f"seconds of the processor, median {median:.4f}; by the clock of a machine that others used too {clock:.3f}"
-        )
+        busy, clock = (np.concatenate([v[kind][name] for v in asked]) for name in ("processor", "clock"))
+        measured, interval = percentile_with_interval(busy, 0.95)
+        note = f"seconds of the processor, median {np.median(busy):.4f}; 95th percentile by the clock of a machine that others used too {np.quantile(clock, 0.95):.3f}; interval over {len(busy)} queries, {len(asked)} graphs"  # fmt: skip
         name = f"query-{kind.replace(' of the largest', '').replace(' ', '-')}"
-        claims.append(Claim(name, f"seconds of {kind} queries at a million edges, 95th percentile of 200", None, round(measured, 4), interval, "<= 0.05", len(asked), judge(interval, "<= 0.05"), "generated", f"{SCRIPT} --stages queries", note))  # fmt: skip
+        claims.append(Claim(name, f"seconds of {kind} queries at a million edges, 95th percentile", None, round(measured, 4), interval, "<= 0.05", len(asked), judge(interval, "<= 0.05"), "generated", f"{SCRIPT} --stages queries", note))  # fmt: skip
     return claims + [c for p in pieces if p["key"].get("stage") == "throughput" for c in throughput_claims(p["value"])]
 
 

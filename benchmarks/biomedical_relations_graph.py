@@ -50,8 +50,8 @@ def _lines(edges: int, seed: int) -> Iterator[str]:
         )
 
 
-def query_seconds(graph: Graph, edges: int, seed: int) -> dict[str, float]:
-    """Median and 95th percentile of neighbours, path and edge queries at random concepts, of the clock and of the processor.
+def query_seconds(graph: Graph, edges: int, seed: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds of neighbours, path and edge queries at random concepts, of the clock and of the processor.
 
     On a machine that others use too the clock tells how busy it is; the store works in this process and on one core.
     """
@@ -65,16 +65,13 @@ def query_seconds(graph: Graph, edges: int, seed: int) -> dict[str, float]:
         "path": lambda i: queries.path(graph, some[2 * i], some[2 * i + 1]),
         "edge": lambda i: edge_by_id(graph, first[i % len(first)].id),
     }
-    told: dict[str, float] = {}
+    told: dict[str, dict[str, list[float]]] = {name: {"clock": [], "processor": []} for name in kinds}
     for name, ask in kinds.items():
-        taken = []
         for i in range(ASKED):
             if name == "path" and some[2 * i] == some[2 * i + 1]:
                 continue
             started, busy = time.perf_counter(), time.process_time()
             ask(i)
-            taken.append((time.perf_counter() - started, time.process_time() - busy))
-        for column, word in enumerate(("", " processor")):
-            seconds = [both[column] for both in taken]
-            told |= {f"{name}{word} median": float(np.median(seconds)), f"{name}{word} p95": float(np.percentile(seconds, 95))}  # fmt: skip
+            told[name]["clock"].append(time.perf_counter() - started)
+            told[name]["processor"].append(time.process_time() - busy)
     return told

@@ -329,6 +329,10 @@ def test_questions_to_the_graph(graph):
     columns, rows = queries.sparql(graph, "SELECT (COUNT(*) AS ?n) WHERE { ?s biolink:associated_with ?o }")
     assert (columns, rows) == (["n"], [["3"]])
     assert queries.sparql(graph, "ASK { ?s biolink:treats ?o }")[1] == [["false"]]
+    graph.load({"w": "k"}, [finding("w", 0.95, one="G2", two="D9"), finding("w", 0.8, one="G1", two="D9")])
+    assert queries.path(graph, "g2", "g1")[0].object == "X:D9", (
+        "of equally short ways the one whose weakest edge is surest"
+    )
     for question, said in (
         (lambda: queries.sparql(graph, "SELEKT"), "query cannot be read"),
         (lambda: queries.find_concept(graph, "nobody"), "nothing in the graph is called"),
