@@ -71,7 +71,7 @@ class Config:
     """Where its first weights come from: layers spread over the teacher, its first layers, or chance. Feed-forward parts that are cut are refitted."""
     prune_vocabulary: bool = True
     """Keep only the word pieces that the passages use; other words are cut into smaller pieces."""
-    updates: int = 600
+    updates: int = 1000
     """Updates of every student."""
     batch: int = 8
     """Windows an update."""
