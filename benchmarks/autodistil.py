@@ -18,7 +18,6 @@ multiply-adds, the teacher, the same architecture distilled alone with twice the
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import random
 import time
@@ -31,11 +30,13 @@ import torch
 
 import stillhouse
 from autodistil_claims import all_arms, all_claims, tables
-from stillhouse.core.evidence import Bench, print_estimate
+from stillhouse.core.benchmark import Work, run_script, script_parser
+from stillhouse.core.evidence import Bench
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import derive_seed
 from stillhouse.encoders.costs import Architecture, multiply_adds
 from stillhouse.encoders.elastic import ElasticBert, load_elastic, to_bert
+from stillhouse.encoders.models import Batch
 from stillhouse.encoders.tokens import load_tokenizer
 from stillhouse.methods.autodistil.config import TARGET, Config
 from stillhouse.methods.autodistil.family import Family, open_family, save_student
@@ -50,7 +51,6 @@ HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "scratch" / "runs" / "autodistil"
 VERSION = 1
 bench = Bench("autodistil", HERE)
-Piece = tuple[dict[str, Any], Callable[[], Any]]
 WHOLE = "whole layers=2,3,4,5 heads=4,6,12 hidden=72,96,120,144,168,192,216,240,264 ratio=2,2.5,3"
 """One sub-space from the smallest to the largest architecture of all three."""
 COMMON = 24
@@ -58,6 +58,10 @@ COMMON = 24
 RANKED = 20
 ORDER = sorted(range(RANKED), key=lambda index: 7 * index % RANKED)
 """In which they are measured: a part of them has all sub-spaces."""
+
+
+TAKES = 5
+"""Times that the cost of a step is measured, seconds each."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,14 @@ def student_arms(size_name: str, seed: int) -> dict[str, tuple[Architecture, Cal
     return made
 
 
-ARMS = ("student", "cut from the teacher", "alone, twice the updates", "by hand: full width, fewer layers", "by hand: all layers, narrower", "by hand: half the layers, narrower")  # fmt: skip
+ARMS = (
+    "student",
+    "cut from the teacher",
+    "alone, twice the updates",
+    "by hand: full width, fewer layers",
+    "by hand: all layers, narrower",
+    "by hand: half the layers, narrower",
+)
 
 
 def alone(size_name: str, shape: Architecture, seed: int, times: int) -> ElasticBert:
@@ -236,9 +247,24 @@ def teacher_arm(size_name: str, task: str) -> dict[str, Any]:
 
     size, teacher = SIZES[size_name], room_of(size_name, 0).teacher
     opened = open_task(task, teacher.tokenizer, size.task_tokens, size.examples)
-    with tempfile.TemporaryDirectory() as scratch, Run.create("autodistil", {"seed": 0}, out=Path(scratch) / "run", quiet=True) as run:  # fmt: skip
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Run.create("autodistil", {"seed": 0}, out=Path(scratch) / "run", quiet=True) as run,
+    ):
         found = opened.teacher_score("minilm", size.task_updates, run)
     return {**found, "multiply_adds": multiply_adds(teacher.shape)}
+
+
+def export_gaps(network: ElasticBert, shape: Architecture, batch: Batch) -> dict[str, float]:
+    """Largest difference of states between slice and exported model, as a share of the largest, in both precisions."""
+    export, found = to_bert(network, shape), {}
+    for name, kind in (("gap_float32", torch.float32), ("gap_float64", torch.float64)):
+        network.to(kind), export.to(kind)
+        with torch.no_grad():
+            own = network(shape, batch)[batch.mask]
+            made = export(input_ids=batch.first, attention_mask=batch.mask.long()).last_hidden_state[batch.mask]
+        found[name] = float((own - made).abs().max() / own.abs().max())
+    return found
 
 
 def step_costs(size_name: str, seed: int) -> dict[str, Any]:
@@ -247,8 +273,13 @@ def step_costs(size_name: str, seed: int) -> dict[str, Any]:
     space = config.parsed()[1]
     network = new_network(room.teacher, space.extent(room.teacher.shape.layers), "teacher", seed, space.name)
     taken = {}
-    for name, shapes in (("sandwich", lambda u: sandwich(space, seed, u, config.random_samples)), ("largest", lambda _: [space.largest])):  # fmt: skip
-        with Run.create("autodistil", {"seed": seed}, out=RUNS / f"step-{time.time_ns()}", quiet=True, checkpoint_seconds=1e9) as run:  # fmt: skip
+    for name, shapes in (
+        ("sandwich", lambda u: sandwich(space, seed, u, config.random_samples)),
+        ("largest", lambda _: [space.largest]),
+    ):
+        with Run.create(
+            "autodistil", {"seed": seed}, out=RUNS / f"step-{time.time_ns()}", quiet=True, checkpoint_seconds=1e9
+        ) as run:
             started = time.process_time()
             train(network, shapes, room.lesson, config, recipe_of(config, 12), run, name)
             taken[name] = (time.process_time() - started) / 12
@@ -258,39 +289,36 @@ def step_costs(size_name: str, seed: int) -> dict[str, Any]:
     for shape in listed:
         room.select.loss(network, shape)
     scoring = (time.process_time() - started) / len(listed)
-    batch, shape = room.select.batches[0][0], space.smallest
-    with torch.no_grad():
-        made = to_bert(network, shape)(input_ids=batch.first, attention_mask=batch.mask.long()).last_hidden_state
-        gap = float((network(shape, batch) - made)[batch.mask].abs().max())
-    return {**taken, "score": scoring, "texts": len(room.corpus.select), "export_gap": gap}
+    gaps = export_gaps(network, space.smallest, room.select.batches[0][0])
+    return {**taken, "score": scoring, "texts": len(room.corpus.select), **gaps}
 
 
-def pieces(part: str, size_name: str) -> Iterator[tuple[Piece, float]]:
+def pieces(part: str, size_name: str) -> Iterator[Work]:
     """The work of a part, seeds last, and the processor seconds of each piece at the small size."""
     size = SIZES[size_name]
     head = {"part": part, "size": size_name, "version": VERSION}
     if part == "step":
-        for seed in range(size.seeds):
-            yield ({**head, "seed": seed}, lambda seed=seed: step_costs(size_name, seed)), 8.0  # type: ignore[misc]
+        for seed in range(TAKES):
+            yield Work({**head, "seed": seed, "gaps": "shares"}, lambda seed=seed: step_costs(size_name, seed), 8.0)  # type: ignore[misc]
     for seed in range(size.seeds):
         if part in ("interference", "ranking", "students"):
             key = {**head, "part": "family", "spaces": 3, "seed": seed}
-            yield (key, lambda seed=seed: trained_family(size_name, 3, seed)), 130.0  # type: ignore[misc]
+            yield Work(key, lambda seed=seed: trained_family(size_name, 3, seed), 130.0)  # type: ignore[misc]
         if part == "interference":
             key = {**head, "part": "family", "spaces": 1, "seed": seed}
-            yield (key, lambda seed=seed: trained_family(size_name, 1, seed)), 130.0  # type: ignore[misc]
-            yield ({**head, "seed": seed}, lambda seed=seed: interference(size_name, seed)), 8.0  # type: ignore[misc]
+            yield Work(key, lambda seed=seed: trained_family(size_name, 1, seed), 130.0)  # type: ignore[misc]
+            yield Work({**head, "seed": seed}, lambda seed=seed: interference(size_name, seed), 8.0)  # type: ignore[misc]
         if part == "ranking":
             for task, index in itertools.product(size.ranked_tasks, ORDER):
                 key = {**head, "seed": seed, "task": task, "index": index}
-                yield (key, lambda s=seed, t=task, i=index: ranked(size_name, t, s, i)), 20.0  # type: ignore[misc]
+                yield Work(key, lambda s=seed, t=task, i=index: ranked(size_name, t, s, i), 20.0)  # type: ignore[misc]
         if part == "students":
             for task in size.tasks:
                 key = {**head, "task": task, "arm": "teacher"}
-                yield (key, lambda t=task: teacher_arm(size_name, t)), 90.0  # type: ignore[misc]
+                yield Work(key, lambda t=task: teacher_arm(size_name, t), 90.0)  # type: ignore[misc]
                 for name in ARMS:
                     key = {**head, "seed": seed, "task": task, "arm": name}
-                    yield (key, lambda s=seed, t=task, n=name: arm(size_name, t, s, n)), 35.0  # type: ignore[misc]
+                    yield Work(key, lambda s=seed, t=task, n=name: arm(size_name, t, s, n), 35.0)  # type: ignore[misc]
 
 
 PARTS = ("step", "interference", "ranking", "students")
@@ -300,43 +328,33 @@ def known(size_name: str) -> dict[str, list[dict[str, Any]]]:
     """What is on disk, by part: every piece's key and value."""
     found: dict[str, list[dict[str, Any]]] = {part: [] for part in (*PARTS, "family")}
     for part in PARTS:
-        for (key, _), _ in pieces(part, size_name):
+        for key, _, _ in pieces(part, size_name):
             value = bench.kept(key)
             if value is not None and {**key, **value} not in found[key["part"]]:
                 found[key["part"]].append({**key, **value})
     return found
 
 
+def write(size_name: str) -> Path:
+    """The result file from what is on disk."""
+    found = known(size_name)
+    bench.arms += all_arms(found, size_name)
+    return bench.write(all_claims(found, size_name))
+
+
 def main() -> None:
     """Parse the options, carry out the parts, write the result file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
+    parser = script_parser(__doc__, PARTS)
     parser.add_argument("--size", choices=list(SIZES), default="small")
-    parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--seeds", type=int, default=0, help="fewer seeds than the size has")
-    parser.add_argument("--estimate", action="store_true")
-    parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
+    size = options.size
     torch.set_num_threads(1)
     if options.seeds:
-        SIZES[options.size] = replace(SIZES[options.size], seeds=options.seeds)
-    started = time.monotonic()
-    for part in options.parts if not options.table else ():
-        left = [(piece, seconds) for piece, seconds in pieces(part, options.size) if not bench.has(piece[0])]
-        print_estimate(part, sum(seconds for _, seconds in left), len(left))
-        for (key, compute), _ in left if not options.estimate else ():
-            if time.monotonic() - started > 60 * options.minutes:
-                break
-            print(f"{time.strftime('%H:%M:%S')} {key}", flush=True)
-            bench.piece(key, compute)
-    if options.estimate:
-        return
-    found = known(options.size)
-    if options.table:
-        print(tables(found))
-        return
-    bench.arms += all_arms(found, options.size)
-    print(bench.write(all_claims(found, options.size)))
+        SIZES[size] = replace(SIZES[size], seeds=options.seeds)
+    run_script(
+        bench, options, lambda part: pieces(part, size), write=lambda: write(size), table=lambda: tables(known(size))
+    )
 
 
 if __name__ == "__main__":

@@ -17,10 +17,31 @@ Found = Mapping[str, Sequence[Mapping[str, Any]]]
 HANDS = "by hand: "
 
 
-def claim(id: str, statement: str, data: str, found: tuple[float, tuple[float, float]], bound: str, seeds: int, size: str, note: str = "", paper: float | None = None) -> Claim:  # fmt: skip
+def claim(
+    id: str,
+    statement: str,
+    data: str,
+    found: tuple[float, tuple[float, float]],
+    bound: str,
+    seeds: int,
+    size: str,
+    note: str = "",
+    paper: float | None = None,
+) -> Claim:
     """A judged claim."""
     part = "" if size == "small" else f" --size {size}"
-    return Claim(id, statement, paper, *found, bound, seeds, judge(found[1], bound), data, f"python benchmarks/autodistil.py{part}", note)  # fmt: skip
+    return Claim(
+        id,
+        statement,
+        paper,
+        *found,
+        bound,
+        seeds,
+        judge(found[1], bound),
+        data,
+        f"python benchmarks/autodistil.py{part}",
+        note,
+    )
 
 
 def all_claims(found: Found, size: str) -> list[Claim]:
@@ -39,12 +60,39 @@ def step_claims(rows: Sequence[Mapping[str, Any]], size: str, mark: str) -> list
     seeds, data = len(rows), "sub-space small, MiniLM"
     pair = ratio_of_means([r["sandwich"] for r in rows], [r["largest"] for r in rows])
     score = mean_with_interval([256 * r["score"] for r in rows])
-    gap = mean_with_interval([r["export_gap"] for r in rows])
+    gap = mean_with_interval([r["gap_float32"] for r in rows])
+    exact = max(r["gap_float64"] for r in rows)
     return [
-        claim(f"sandwich step{mark}", "Processor time of a sandwich step over a step of its largest network alone", data, pair, "<= 4.2", seeds, size),
-        claim(f"scoring{mark}", "Processor seconds of scoring 256 architectures", data, score, "<= 300", seeds, size, f"{rows[0]['texts']} held-out texts."),
-        claim(f"export is the slice{mark}", "Largest difference of states between slice and exported BertModel", data, gap, "<= 1e-05", seeds, size),
-    ]  # fmt: skip
+        claim(
+            f"sandwich step{mark}",
+            "Processor time of a sandwich step over a step of its largest network alone",
+            data,
+            pair,
+            "<= 4.2",
+            seeds,
+            size,
+        ),
+        claim(
+            f"scoring{mark}",
+            "Processor seconds of scoring 256 architectures",
+            data,
+            score,
+            "<= 300",
+            seeds,
+            size,
+            f"{rows[0]['texts']} held-out texts.",
+        ),
+        claim(
+            f"export is the slice{mark}",
+            "Largest difference of states between slice and exported BertModel, as a share of the largest state (float32)",
+            data,
+            gap,
+            "<= 1e-05",
+            seeds,
+            size,
+            f"At most {exact:.0e} in float64. In float32 a state of 5 has a step of 5e-7, which layers add up.",
+        ),
+    ]
 
 
 def interference_claims(rows: Sequence[Mapping[str, Any]], size: str, mark: str) -> list[Claim]:
@@ -53,7 +101,18 @@ def interference_claims(rows: Sequence[Mapping[str, Any]], size: str, mark: str)
         return []
     pair = ratio_of_means([float(np.mean(r["three"])) for r in rows], [float(np.mean(r["one"])) for r in rows])
     note = "Mean relation loss on report texts of 24 architectures; one super-network has the updates of the three together."
-    return [claim(f"three sub-spaces{mark}", "Relation loss in three super-networks over that in one", "report texts", pair, "<= 0.97", len(rows), size, note)]  # fmt: skip
+    return [
+        claim(
+            f"three sub-spaces{mark}",
+            "Relation loss in three super-networks over that in one",
+            "report texts",
+            pair,
+            "<= 0.97",
+            len(rows),
+            size,
+            note,
+        )
+    ]
 
 
 def groups(rows: Sequence[Mapping[str, Any]], *names: str) -> dict[tuple[Any, ...], list[Mapping[str, Any]]]:
@@ -67,7 +126,9 @@ def groups(rows: Sequence[Mapping[str, Any]], *names: str) -> dict[tuple[Any, ..
 def correlations(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """Spearman of score with less relation loss, and with more parameters."""
     score = [r["score"] for r in rows]
-    return tuple(float(spearmanr(score, x).statistic) for x in ([-r["loss"] for r in rows], [r["parameters"] for r in rows]))  # type: ignore[return-value]  # fmt: skip
+    return tuple(
+        float(spearmanr(score, x).statistic) for x in ([-r["loss"] for r in rows], [r["parameters"] for r in rows])
+    )  # type: ignore[return-value]
 
 
 def ranking_claims(rows: Sequence[Mapping[str, Any]], size: str, mark: str) -> list[Claim]:
@@ -79,7 +140,18 @@ def ranking_claims(rows: Sequence[Mapping[str, Any]], size: str, mark: str) -> l
     tasks = ", ".join(sorted({str(task) for task, _ in whole}))
     count = min(len(group) for group in whole.values())
     note = f"{count} architectures each; parameters alone give {np.mean([p[1] for p in pairs]):.2f}. The interval is over tasks and seeds."
-    return [claim(f"ranking{mark}", "Spearman correlation of relation loss without fine-tuning and fine-tuned score", tasks, mean_with_interval([p[0] for p in pairs]), ">= 0.5", len(pairs), size, note)]  # fmt: skip
+    return [
+        claim(
+            f"ranking{mark}",
+            "Spearman correlation of relation loss without fine-tuning and fine-tuned score",
+            tasks,
+            mean_with_interval([p[0] for p in pairs]),
+            ">= 0.5",
+            len(pairs),
+            size,
+            note,
+        )
+    ]
 
 
 def student_claims(rows: Sequence[Mapping[str, Any]], size: str, mark: str) -> list[Claim]:
@@ -102,11 +174,45 @@ def student_claims(rows: Sequence[Mapping[str, Any]], size: str, mark: str) -> l
     made = []
     over = "The interval is over tasks and seeds."
     if lost:
-        made.append(claim(f"kept at 1/2.7{mark}", "Points lost against the teacher with 2.7 times fewer multiply-adds, mean over tasks", names(lost), mean_with_interval([v for v, _ in lost]), "<= 1.0", len(lost), size, over, 0.0))  # fmt: skip
+        made.append(
+            claim(
+                f"kept at 1/2.7{mark}",
+                "Points lost against the teacher with 2.7 times fewer multiply-adds, mean over tasks",
+                names(lost),
+                mean_with_interval([v for v, _ in lost]),
+                "<= 1.0",
+                len(lost),
+                size,
+                over,
+                0.0,
+            )
+        )
     if alone:
-        made.append(claim(f"inherits{mark}", "Score of the student over the same architecture distilled alone with twice the updates", names(alone), ratio_of_means([a for a, _, _ in alone], [b for _, b, _ in alone]), ">= 1.0", len(alone), size, over))  # fmt: skip
+        made.append(
+            claim(
+                f"inherits{mark}",
+                "Score of the student over the same architecture distilled alone with twice the updates",
+                names(alone),
+                ratio_of_means([a for a, _, _ in alone], [b for _, b, _ in alone]),
+                ">= 1.0",
+                len(alone),
+                size,
+                over,
+            )
+        )
     if hand:
-        made.append(claim(f"against designs by hand{mark}", "Score of the student over the best of three designs by hand of its cost", names(hand), ratio_of_means([a for a, _, _ in hand], [b for _, b, _ in hand]), ">= 1.0", len(hand), size, f"The design is chosen on the select split. {over}"))  # fmt: skip
+        made.append(
+            claim(
+                f"against designs by hand{mark}",
+                "Score of the student over the best of three designs by hand of its cost",
+                names(hand),
+                ratio_of_means([a for a, _, _ in hand], [b for _, b, _ in hand]),
+                ">= 1.0",
+                len(hand),
+                size,
+                f"The design is chosen on the select split. {over}",
+            )
+        )
     return made
 
 
@@ -121,16 +227,42 @@ def all_arms(found: Found, size: str) -> list[ClaimedArm]:
     for row in found["students"]:
         role: Role = {"teacher": "teacher", "student": "student"}.get(row["arm"], "baseline")  # type: ignore[assignment]
         metrics = {key: row[key] for key in ("score", "select_score", "kept", "multiply_adds") if key in row}
-        made.append(ClaimedArm(f"{row['task']}, {size}", Arm(row["arm"], role, metrics, Cost(), row.get("seed", 0), row.get("shape", ""))))  # fmt: skip
+        made.append(
+            ClaimedArm(
+                f"{row['task']}, {size}",
+                Arm(row["arm"], role, metrics, Cost(), row.get("seed", 0), row.get("shape", "")),
+            )
+        )
     for row in found["ranking"]:
         metrics = {key: row[key] for key in ("score", "select_score", "loss", "multiply_adds")}
         cost = Cost(parameters=row["parameters"], training_seconds=row["seconds"])
-        made.append(ClaimedArm(f"ranking {row['task']}, {size}", Arm(f"{row['index']}: {row['shape']}", "student", metrics, cost, row["seed"])))  # fmt: skip
+        made.append(
+            ClaimedArm(
+                f"ranking {row['task']}, {size}",
+                Arm(f"{row['index']}: {row['shape']}", "student", metrics, cost, row["seed"]),
+            )
+        )
     for row in found["family"]:
         name = f"super-networks of {len(row['spaces'])} sub-spaces"
-        made.append(ClaimedArm(f"families, {size}", Arm(name, "student", row["kept"], Cost(training_seconds=row["seconds"]), row["seed"], row["note"])))  # fmt: skip
+        made.append(
+            ClaimedArm(
+                f"families, {size}",
+                Arm(name, "student", row["kept"], Cost(training_seconds=row["seconds"]), row["seed"], row["note"]),
+            )
+        )
     for row in found["interference"]:
-        made.extend(ClaimedArm(f"interference, {size}", Arm(f"{key} super-network{'s' * (key == 'three')}", "baseline", {"loss": float(np.mean(row[key]))}, seed=row["seed"])) for key in ("three", "one"))  # fmt: skip
+        made.extend(
+            ClaimedArm(
+                f"interference, {size}",
+                Arm(
+                    f"{key} super-network{'s' * (key == 'three')}",
+                    "baseline",
+                    {"loss": float(np.mean(row[key]))},
+                    seed=row["seed"],
+                ),
+            )
+            for key in ("three", "one")
+        )
     return made
 
 
@@ -165,8 +297,13 @@ def ranking_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def formula_table(found: Found) -> list[str]:
     """True costs beside the published formulas', of the ranked architectures."""
-    lines = ["| architecture | M multiply-adds | by the published formula | M parameters | by the published formula |", "|---|---:|---:|---:|---:|"]  # fmt: skip
+    lines = [
+        "| architecture | M multiply-adds | by the published formula | M parameters | by the published formula |",
+        "|---|---:|---:|---:|---:|",
+    ]
     for row in sorted(found["ranking"], key=lambda r: r["multiply_adds"])[:: max(1, len(found["ranking"]) // 5)]:
         size, adds = Published().of(parse_architecture(row["shape"]))
-        lines.append(f"| {row['shape']} | {row['multiply_adds'] / 1e6:,.1f} | {adds / 1e6:,.1f} | {row['parameters'] / 1e6:.2f} | {size / 1e6:.2f} |")  # fmt: skip
+        lines.append(
+            f"| {row['shape']} | {row['multiply_adds'] / 1e6:,.1f} | {adds / 1e6:,.1f} | {row['parameters'] / 1e6:.2f} | {size / 1e6:.2f} |"
+        )
     return lines

@@ -45,16 +45,25 @@ GRID_TUNING_SEEDS = (TUNING_SEED, TUNING_SEED + 1)
 GRID_SEEDS = (0, 1, 2, 3, 4)
 
 DIGITS: dict[str, Any] = {
-    "data": "digits", "widths": (16, 32), "teacher_updates": 600, "student_updates": 150, "samples": 2500,
-}  # fmt: skip
+    "data": "digits",
+    "widths": (16, 32),
+    "teacher_updates": 600,
+    "student_updates": 150,
+    "samples": 2500,
+}
 IMAGES: dict[str, dict[str, Any]] = {
     "digits": DIGITS,
     "narrow": {**DIGITS, "student_widths": (8, 16), "score_matching_updates": 200},
     "mnist": {
-        "data": "mnist-5k", "widths": (16, 32, 48), "teacher_updates": 400, "teacher_batch": 64, "samples": 1000,
-        "batch": 32, "student_updates": 60,
+        "data": "mnist-5k",
+        "widths": (16, 32, 48),
+        "teacher_updates": 400,
+        "teacher_batch": 64,
+        "samples": 1000,
+        "batch": 32,
+        "student_updates": 60,
     },
-}  # fmt: skip
+}
 TITLES = {"digits": "digits", "narrow": "digits, a student narrower than its teacher", "mnist": "mnist-5k"}
 IMAGE_SEEDS = {"digits": (0, 1, 2, 3, 4), "narrow": (0, 1, 2), "mnist": (0, 1)}
 IMAGE_RATES = {"digits": (4e-4, 8e-4), "narrow": (4e-4, 8e-4), "mnist": (8e-4,)}
@@ -176,9 +185,14 @@ def claims_of(curves: Runs, id: str, metric: str, place: str, part: str) -> list
         }
         for moment, (axis, position) in places.items():
             top, bottom = ([at(pair[side], axis, position) for pair in pairs] for side in (0, 1))
-            where = f"after {position:.0f} student updates" if axis == "student_updates" else (
-                f"after the network passes of {position / last['network_passes'] * last['student_updates']:.0f} updates of the "
-                "base, recording charged")  # fmt: skip
+            where = (
+                f"after {position:.0f} student updates"
+                if axis == "student_updates"
+                else (
+                    f"after the network passes of {position / last['network_passes'] * last['student_updates']:.0f} updates of the "
+                    "base, recording charged"
+                )
+            )
             statement, note = (
                 f"{name} against the base, {metric} {where}",
                 f"{metric} {mean(top):.3f} against {mean(bottom):.3f}",
@@ -263,8 +277,10 @@ def write() -> None:
     for regime, curves in grids.items():
         collect_grid(curves, regime)
         made += claims_of(curves, f"grid-{regime.name}", "W2", regime.title, "grid")
-        BENCH.arms += [ClaimedArm(regime.title, Arm("mixture against mixture", "floor", {"w2": f}, Cost(), s))
-                       for s, f in zip(GRID_SEEDS, floors, strict=True)]  # fmt: skip
+        BENCH.arms += [
+            ClaimedArm(regime.title, Arm("mixture against mixture", "floor", {"w2": f}, Cost(), s))
+            for s, f in zip(GRID_SEEDS, floors, strict=True)
+        ]
     if grids:
         plot(
             {r.title: curves for r, curves in grids.items()},

@@ -102,8 +102,17 @@ def grid_teacher(updates: int = 4000) -> PlaneDenoiser:
     return average.average
 
 
-def grid_arm(teacher: PlaneDenoiser, path: str, switch: str, switch_updates: int, regime: Regime, rate: float, seed: int,
-             recording: int = 100, nodes: int = 5) -> Any:  # fmt: skip
+def grid_arm(
+    teacher: PlaneDenoiser,
+    path: str,
+    switch: str,
+    switch_updates: int,
+    regime: Regime,
+    rate: float,
+    seed: int,
+    recording: int = 100,
+    nodes: int = 5,
+) -> Any:
     """W2 along the training of one arm, with its passes, recording included."""
     sigma, updates = regime.sigma, regime.updates
     numbers = {"batch": 128, "sigmas": (sigma,), "weight_decay": 0.0, "ema_decay": 0.99, "fake_lr": 2 * rate}
@@ -117,10 +126,19 @@ def grid_arm(teacher: PlaneDenoiser, path: str, switch: str, switch_updates: int
         if path == "backtrack":
             target = Backtracking(teacher, folder, nodes, switch, switch_updates, updates // (2 * nodes))
         engine = ScoreDistillation(
-            copy.deepcopy(teacher).requires_grad_(True), target, critic.requires_grad_(True), NOTHING, data,
-            Recipe(**numbers, student_lr=rate, cadence=Cadence(1, 1), matching_gradient=plain_matching_gradient,
-                   matching_range=regime.matching_range),
-        )  # fmt: skip
+            copy.deepcopy(teacher).requires_grad_(True),
+            target,
+            critic.requires_grad_(True),
+            NOTHING,
+            data,
+            Recipe(
+                **numbers,
+                student_lr=rate,
+                cadence=Cadence(1, 1),
+                matching_gradient=plain_matching_gradient,
+                matching_range=regime.matching_range,
+            ),
+        )
         curve, when = [], {round(share * updates) for share in CURVE_SHARES}
         for i in range(updates + 1):
             if i in when:

@@ -12,8 +12,6 @@ CIFAR-10 and CIFAR-100 accuracies, trained alone (a 15,625-cell table; networks 
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -34,7 +32,8 @@ from diswot_claims import (
 )
 from diswot_scores import Known, cells, s1, scored
 from diswot_students import ARMS, RECIPE, cell_student, student_cells, tiny_resnet, trained
-from stillhouse.core.evidence import Bench, Claim, load_evidence, print_estimate
+from stillhouse.core.benchmark import Work, run_script, script_parser
+from stillhouse.core.evidence import Bench, Claim, read_evidence
 
 DRAWS = {"s1": {"kaiming": 3, "gaussian": 3}, "cells": {"kaiming": 2, "gaussian": 2}, "students": {"kaiming": 3}}
 bench = Bench("diswot", Path(__file__).parent)
@@ -89,30 +88,25 @@ ENOUGH = 24
 """Networks that a set must have before anything is said of it."""
 
 
+def stage_pieces(stage: str) -> Iterator[Work]:
+    """The work of a stage."""
+    pieces, seconds = STAGES[stage]
+    for key, compute in pieces():
+        yield Work(key, compute, seconds)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stages", nargs="*", choices=list(STAGES), default=list(STAGES))
-    parser.add_argument("--minutes", type=float, default=float("inf"))
-    parser.add_argument("--table", action="store_true")
+    parser = script_parser(__doc__, list(STAGES), option="--stages", table="the tables of docs/methods/diswot.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.table:
-        (evidence,) = [found for found in load_evidence(bench.results_file.parent) if found.method == "diswot"]
-        sets = dict.fromkeys(claimed.claim for claimed in evidence.arms if claimed.claim.startswith("scores"))
-        for name in sets:
-            print(f"\n**{name}**\n\n{table_of(evidence.arms, name)}")
-        return
-    started = time.monotonic()
-    for stage in options.stages:
-        pieces, seconds = STAGES[stage]
-        listed = list(pieces())
-        left = [piece for piece in listed if not bench.has(piece[0])]
-        print_estimate(stage, seconds * len(left), len(left))
-        for key, compute in left:
-            if time.monotonic() - started > 60 * options.minutes:
-                break
-            bench.piece(key, compute)
-    print(f"written: {write()}")
+    run_script(bench, options, stage_pieces, write=write, table=tables)
+
+
+def tables() -> str:
+    """From the result file."""
+    arms = read_evidence(bench.results_file).arms
+    sets = dict.fromkeys(claimed.claim for claimed in arms if claimed.claim.startswith("scores"))
+    return "\n".join(f"\n**{name}**\n\n{table_of(arms, name)}" for name in sets)
 
 
 def write() -> Path:
@@ -174,7 +168,16 @@ def accuracy_claims() -> list[Claim]:
             "64 ResNets", "distilled", [r for _, r in rows], [k.truth["distilled"] for k in listed], "parameters"
         )
         vanilla = [k.truth["vanilla"] for k in listed]
-        claims.append(pair_claim(pairs, vanilla, "C1", "Tau between accuracy alone and distilled (the paper: the best network is not the same)", "<= 0.9", "best alone 777, best distilled 557"))  # fmt: skip
+        claims.append(
+            pair_claim(
+                pairs,
+                vanilla,
+                "C1",
+                "Tau between accuracy alone and distilled (the paper: the best network is not the same)",
+                "<= 0.9",
+                "best alone 777, best distilled 557",
+            )
+        )
     first = trained_accuracies(("kd",), 0)
     for losses, seed, id_, statement, threshold in (
         ((), 0, "C1", "Tau between accuracy alone and distilled, same seed", "<= 0.9"),

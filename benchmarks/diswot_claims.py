@@ -180,22 +180,66 @@ def score_claims(networks: Networks, paper: float | None) -> list[Claim]:
         published = networks.table(PUBLISHED)
         noise = networks.table("gaussian/noise/diswot")
         claims += [
-            _claim(networks, "published", f"Tau of the published score with {truth} accuracy", published.tau, ">= 0.4", paper=paper),
-            _claim(networks, "published over cost", f"Tau of the published score less that of {networks.cost}", _difference(published, cost), ">= 0.0"),
-            _claim(networks, "published at equal cost", f"Tau of the published score among networks of equal {networks.cost}", networks.table(PUBLISHED, True).tau, ">= 0.1"),
-            _claim(networks, "teacher", "Tau of the published score less the same with noise in the teacher's place", _difference(published, noise), ">= 0.02"),
-        ]  # fmt: skip
+            _claim(
+                networks,
+                "published",
+                f"Tau of the published score with {truth} accuracy",
+                published.tau,
+                ">= 0.4",
+                paper=paper,
+            ),
+            _claim(
+                networks,
+                "published over cost",
+                f"Tau of the published score less that of {networks.cost}",
+                _difference(published, cost),
+                ">= 0.0",
+            ),
+            _claim(
+                networks,
+                "published at equal cost",
+                f"Tau of the published score among networks of equal {networks.cost}",
+                networks.table(PUBLISHED, True).tau,
+                ">= 0.1",
+            ),
+            _claim(
+                networks,
+                "teacher",
+                "Tau of the published score less the same with noise in the teacher's place",
+                _difference(published, noise),
+                ">= 0.02",
+            ),
+        ]
     claims += [
-        _claim(networks, "ours over cost", f"Tau of {OURS} (the default) less that of {networks.cost}", _difference(ours, cost), ">= 0.0"),
-        _claim(networks, "ours at equal cost", f"Tau of the default score among networks of equal {networks.cost}", networks.table(OURS, True).tau, ">= 0.1"),
-    ]  # fmt: skip
+        _claim(
+            networks,
+            "ours over cost",
+            f"Tau of {OURS} (the default) less that of {networks.cost}",
+            _difference(ours, cost),
+            ">= 0.0",
+        ),
+        _claim(
+            networks,
+            "ours at equal cost",
+            f"Tau of the default score among networks of equal {networks.cost}",
+            networks.table(OURS, True).tau,
+            ">= 0.1",
+        ),
+    ]
     rivals = {row: networks.table(row, True) for row in PROXIES if networks.has(row)}
     best = max(rivals, key=lambda row: rivals[row].tau(np.ones(len(networks.truth))))
     ours_equal = networks.table(OURS, True)
     name = best.rsplit("/", 1)[1]
     claims.append(
-        _claim(networks, "ours over the best proxy at equal cost", "Tau of the default score at equal cost less that of the best single proxy there", _difference(ours_equal, rivals[best]), ">= 0.0", note=f"the best single proxy is {name}, chosen on these networks")
-    )  # fmt: skip
+        _claim(
+            networks,
+            "ours over the best proxy at equal cost",
+            "Tau of the default score at equal cost less that of the best single proxy there",
+            _difference(ours_equal, rivals[best]),
+            ">= 0.0",
+            note=f"the best single proxy is {name}, chosen on these networks",
+        )
+    )
     return claims
 
 
@@ -217,7 +261,13 @@ def regret_claim(networks: Networks, row: str) -> Claim:
         gap = float(inside.max() - np.median(inside))
         return regret(scores, truth, costs, bound) / gap if gap > 0 else 0.0
 
-    return _claim(networks, "regret", f"Lost by taking the best under the median cost by the default score, of the gap between best and median ({networks.truth_name})", share, "<= 0.25")  # fmt: skip
+    return _claim(
+        networks,
+        "regret",
+        f"Lost by taking the best under the median cost by the default score, of the gap between best and median ({networks.truth_name})",
+        share,
+        "<= 0.25",
+    )
 
 
 def distiller_claims(values: Mapping[str, Sequence[float]], data: str, ours: str) -> list[Claim]:
@@ -230,8 +280,20 @@ def distiller_claims(values: Mapping[str, Sequence[float]], data: str, ours: str
         value, interval = mean_with_interval(differences)
         paper = 0.0158 if name == "KD" else None
         claims.append(
-            Claim(f"distillers {data}: over {name}", f"Accuracy of {ours} less that of {name}, equal updates", paper, value, interval, ">= 0.0", len(differences), judge(interval, ">= 0.0"), f"{data} (benchmarks/diswot.py)", COMMAND, f"{ours}: {np.mean(values[ours]):.4f}; {name}: {np.mean(theirs):.4f}")
-        )  # fmt: skip
+            Claim(
+                f"distillers {data}: over {name}",
+                f"Accuracy of {ours} less that of {name}, equal updates",
+                paper,
+                value,
+                interval,
+                ">= 0.0",
+                len(differences),
+                judge(interval, ">= 0.0"),
+                f"{data} (benchmarks/diswot.py)",
+                COMMAND,
+                f"{ours}: {np.mean(values[ours]):.4f}; {name}: {np.mean(theirs):.4f}",
+            )
+        )
     return claims
 
 
@@ -257,8 +319,20 @@ def cost_claims(trainings: Sequence[float], score_seconds: Sequence[float], publ
     """Search by training against search by scoring, in processor seconds measured side by side."""
     ratio, interval = ratio_of_means(trainings, score_seconds, paired=False)
     return [
-        Claim("search cost", "Seconds to train a student once over seconds to score it (what a search by training costs more)", 180.0, ratio, interval, ">= 180", min(len(trainings), len(score_seconds)), judge(interval, ">= 180"), "students on Fashion-MNIST at 8 x 8 (benchmarks/diswot.py)", COMMAND, f"with {published_share:.0f} updates of 64 images; the ratio grows with the length of training")
-    ]  # fmt: skip
+        Claim(
+            "search cost",
+            "Seconds to train a student once over seconds to score it (what a search by training costs more)",
+            180.0,
+            ratio,
+            interval,
+            ">= 180",
+            min(len(trainings), len(score_seconds)),
+            judge(interval, ">= 180"),
+            "students on Fashion-MNIST at 8 x 8 (benchmarks/diswot.py)",
+            COMMAND,
+            f"with {published_share:.0f} updates of 64 images; the ratio grows with the length of training",
+        )
+    ]
 
 
 def shown(row: str) -> bool:

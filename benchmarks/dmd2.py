@@ -43,7 +43,7 @@ from dmd2_arms import (
     run_schedules,
     schedule_key,
     schedule_name,
-)  # fmt: skip
+)
 from dmd2_costs import MEMORY, kill_trials, memory_table, speed_key, speed_table
 from dmd2_peer import peer_version
 from stillhouse.core.evidence import Claim, ClaimedArm, judge, mean_with_interval, print_estimate, ratio_of_means
@@ -63,12 +63,32 @@ def at(found: Any, metric: str, axis: str, position: float) -> float:
     raise ValueError(f"the curve does not reach {axis} = {position}")
 
 
-def claim(id: str, statement: str, paper: float | None, ratio: tuple[float, tuple[float, float]], threshold: str,
-          data: str, part: str, note: str = "", seeds: int | None = None) -> Claim:  # fmt: skip
+def claim(
+    id: str,
+    statement: str,
+    paper: float | None,
+    ratio: tuple[float, tuple[float, float]],
+    threshold: str,
+    data: str,
+    part: str,
+    note: str = "",
+    seeds: int | None = None,
+) -> Claim:
     """A claim with its verdict."""
     measured, interval = ratio
-    return Claim(id, statement, paper, round(measured, 4), (round(interval[0], 4), round(interval[1], 4)), threshold,
-                 seeds or len(SEEDS[data]), judge(interval, threshold), data, f"{COMMAND} --part {part} && {COMMAND} --part write", note)  # fmt: skip
+    return Claim(
+        id,
+        statement,
+        paper,
+        round(measured, 4),
+        (round(interval[0], 4), round(interval[1], 4)),
+        threshold,
+        seeds or len(SEEDS[data]),
+        judge(interval, threshold),
+        data,
+        f"{COMMAND} --part {part} && {COMMAND} --part write",
+        note,
+    )
 
 
 TEACHER = "teacher, Heun, 18 steps"
@@ -80,8 +100,17 @@ def values(runs: dict[int, Any], metric: str, of: str = "student") -> dict[int, 
     return {seed: found.get(metric, found["metrics"].get(metric)) for seed, found in source.items()}
 
 
-def ratio_claim(id: str, statement: str, paper: float | None, top: dict[int, float], bottom: dict[int, float],
-                threshold: str, data: str, part: str, note: str = "") -> Claim:  # fmt: skip
+def ratio_claim(
+    id: str,
+    statement: str,
+    paper: float | None,
+    top: dict[int, float],
+    bottom: dict[int, float],
+    threshold: str,
+    data: str,
+    part: str,
+    note: str = "",
+) -> Claim:
     """A claim on the ratio of two arms, over the seeds that both have."""
     seeds = sorted(top.keys() & bottom.keys())
     ratio = ratio_of_means([top[seed] for seed in seeds], [bottom[seed] for seed in seeds])
@@ -96,30 +125,73 @@ def against_teacher(
     def average(metric: str, of: str) -> float:
         return mean(list(values(runs, metric, of).values()))
 
-    fid, above, kid, copies = ((average(key, "student"), average(key, TEACHER), average(key, "real training images"))
-                               for key in ("fid", "fid_above_floor", "kid", "recall"))  # fmt: skip
-    note = (f"raw FID {fid[0]:.3f} against {fid[1]:.3f} (real training images {fid[2]:.3f}), above floor {above[0]:.3f} "
-            f"against {above[1]:.3f}; KID {kid[0]:.4f} against {kid[1]:.4f}; recall {copies[0]:.3f} against {copies[1]:.3f}")  # fmt: skip
+    fid, above, kid, copies = (
+        (average(key, "student"), average(key, TEACHER), average(key, "real training images"))
+        for key in ("fid", "fid_above_floor", "kid", "recall")
+    )
+    note = (
+        f"raw FID {fid[0]:.3f} against {fid[1]:.3f} (real training images {fid[2]:.3f}), above floor {above[0]:.3f} "
+        f"against {above[1]:.3f}; KID {kid[0]:.4f} against {kid[1]:.4f}; recall {copies[0]:.3f} against {copies[1]:.3f}"
+    )
     return [
-        ratio_claim(f"{id}-fid-{data}", f"{title}, FID above floor, against the teacher's 35 passes", paper,
-                    values(runs, "fid_above_floor"), values(runs, "fid_above_floor", TEACHER), "<= 1.0", data, part, note),
-        *(ratio_claim(f"{id}-{key}-{data}", f"{title}, {name} against the teacher's", None,
-                      values(runs, key), values(runs, key, TEACHER), ">= 0.95", data, part)
-          for key, name in (("precision", "precision"), ("recall", "recall"), ("class_accuracy", "class accuracy"))),
-    ]  # fmt: skip
+        ratio_claim(
+            f"{id}-fid-{data}",
+            f"{title}, FID above floor, against the teacher's 35 passes",
+            paper,
+            values(runs, "fid_above_floor"),
+            values(runs, "fid_above_floor", TEACHER),
+            "<= 1.0",
+            data,
+            part,
+            note,
+        ),
+        *(
+            ratio_claim(
+                f"{id}-{key}-{data}",
+                f"{title}, {name} against the teacher's",
+                None,
+                values(runs, key),
+                values(runs, key, TEACHER),
+                ">= 0.95",
+                data,
+                part,
+            )
+            for key, name in (("precision", "precision"), ("recall", "recall"), ("class_accuracy", "class accuracy"))
+        ),
+    ]
 
 
 Comparison = tuple[str, str, float | None, str, str, str]
 COMPARISONS: tuple[Comparison, ...] = (
     # claim, statement, the paper's figure, arm, against, threshold; "{data}" where both data sets have it
-    ("two-time-scale-updates-{data}", "5 critic updates against 1, FID at equal student updates, no GAN", 0.75, "5:1", "1:1", "<= 1.0"),
+    (
+        "two-time-scale-updates-{data}",
+        "5 critic updates against 1, FID at equal student updates, no GAN",
+        0.75,
+        "5:1",
+        "1:1",
+        "<= 1.0",
+    ),
     ("gan-{data}", "+ GAN against none, FID at equal student updates", 0.58, OURS, "5:1", "<= 1.0"),
-    ("two-time-scale-passes", "5 critic updates against 1, FID at equal network passes, no GAN", None, "5:1", "1:1, three times as long", "<= 1.0"),
+    (
+        "two-time-scale-passes",
+        "5 critic updates against 1, FID at equal network passes, no GAN",
+        None,
+        "5:1",
+        "1:1, three times as long",
+        "<= 1.0",
+    ),
     ("gan-alone", "GAN alone against matching + GAN, FID", None, "GAN alone", OURS, ">= 1.0"),
     ("no-fake-score", "No fake score (SDS) against 1:1, FID", None, "no fake score (SDS)", "1:1", ">= 1.0"),
-    ("backward-simulation", "4 steps: backward simulation against noised real inputs, FID", None,
-     "4 steps, backward simulation", "4 steps, noised real inputs", "<= 1.0"),
-)  # fmt: skip
+    (
+        "backward-simulation",
+        "4 steps: backward simulation against noised real inputs, FID",
+        None,
+        "4 steps, backward simulation",
+        "4 steps, noised real inputs",
+        "<= 1.0",
+    ),
+)
 
 
 def claims_of(data: str, part: str) -> list[Claim]:
@@ -139,15 +211,37 @@ def claims_of(data: str, part: str) -> list[Claim]:
     for id, statement, paper, top, bottom, threshold in COMPARISONS:
         if top in found and bottom in found:
             recalls = [mean(list(values(found[name], "recall").values())) for name in (top, bottom)]
-            made.append(ratio_claim(id.format(data=data), statement, paper, fids[top], fids[bottom], threshold, data, part,
-                                    note=f"recall {recalls[0]:.3f} against {recalls[1]:.3f}"))  # fmt: skip
+            made.append(
+                ratio_claim(
+                    id.format(data=data),
+                    statement,
+                    paper,
+                    fids[top],
+                    fids[bottom],
+                    threshold,
+                    data,
+                    part,
+                    note=f"recall {recalls[0]:.3f} against {recalls[1]:.3f}",
+                )
+            )
     if OURS in found and "5:1" in found:
         passes = values(found["5:1"], "training_passes")
         gan = {
             seed: at(run, "fid", "network_passes", passes[seed]) for seed, run in found[OURS].items() if seed in passes
         }
-        made.append(ratio_claim(f"gan-passes-{data}", "+ GAN against none, FID at equal network passes", None,
-                                gan, fids["5:1"], "<= 1.0", data, part, note="the GAN arm read off its curve, before its cooldown"))  # fmt: skip
+        made.append(
+            ratio_claim(
+                f"gan-passes-{data}",
+                "+ GAN against none, FID at equal network passes",
+                None,
+                gan,
+                fids["5:1"],
+                "<= 1.0",
+                data,
+                part,
+                note="the GAN arm read off its curve, before its cooldown",
+            )
+        )
     return made + (speed_claims(data) if data != SHORT else [])
 
 
@@ -155,19 +249,31 @@ def speed_claims(data: str) -> list[Claim]:
     """How many times faster an image is than from the teacher."""
     table = [row for seed in SEEDS[data] if (row := BENCH.kept(speed_key(data, seed)))]
     return [
-        claim(f"speed-{batch.replace(' ', '-')}-{data}", f"Times faster an image than the teacher, {batch}", None,
-              mean_with_interval([row["teacher"][batch] / row["student"][batch] for row in table]), ">= 25", data, "speed")
+        claim(
+            f"speed-{batch.replace(' ', '-')}-{data}",
+            f"Times faster an image than the teacher, {batch}",
+            None,
+            mean_with_interval([row["teacher"][batch] / row["student"][batch] for row in table]),
+            ">= 25",
+            data,
+            "speed",
+        )
         for batch in ("batch 1", "batch 64")
         if len(table) == len(SEEDS[data])
-    ]  # fmt: skip
+    ]
 
 
 def collect_arms(data: str, found: dict[str, dict[int, Any]]) -> None:
     """Every arm's raw numbers, for the result file."""
     for name, runs in found.items():
         for seed, run in runs.items():
-            cost = Cost(parameters=run["parameters"], latency_seconds=run["latency"], updates=run["updates"],
-                        training_seconds=run["training_seconds"], training_passes=run["training_passes"])  # fmt: skip
+            cost = Cost(
+                parameters=run["parameters"],
+                latency_seconds=run["latency"],
+                updates=run["updates"],
+                training_seconds=run["training_seconds"],
+                training_passes=run["training_passes"],
+            )
             role: Role = "student" if name == OURS else "baseline"
             BENCH.arms.append(ClaimedArm(data, Arm(name, role, run["metrics"], cost, seed)))
     judged = {seed: run for runs in found.values() for seed, run in runs.items()}  # a seed's arms share their teacher
@@ -192,11 +298,18 @@ def peer_claims() -> list[Claim]:
             cost = Cost(training_seconds=run["training_seconds"], training_passes=run["training_passes"])
             BENCH.arms.append(ClaimedArm("peer", Arm(name, "peer", run["metrics"], cost, seed)))
         passes = {seed: min(ours[seed]["training_passes"], run["training_passes"]) for seed, run in theirs.items()}
-        made.append(ratio_claim(
-            f"peer-{'gan' if gan else 'plain'}",
-            f"FID against nvidia-modelopt's DMDPipeline{' with GAN' if gan else ', no GAN'}, at equal passes", None,
-            {seed: at(ours[seed], "fid", "network_passes", passes[seed]) for seed in theirs},
-            {seed: at(theirs[seed], "fid", "network_passes", passes[seed]) for seed in theirs}, "<= 1.0", "digits", "peer"))  # fmt: skip
+        made.append(
+            ratio_claim(
+                f"peer-{'gan' if gan else 'plain'}",
+                f"FID against nvidia-modelopt's DMDPipeline{' with GAN' if gan else ', no GAN'}, at equal passes",
+                None,
+                {seed: at(ours[seed], "fid", "network_passes", passes[seed]) for seed in theirs},
+                {seed: at(theirs[seed], "fid", "network_passes", passes[seed]) for seed in theirs},
+                "<= 1.0",
+                "digits",
+                "peer",
+            )
+        )
     return made
 
 
@@ -212,8 +325,19 @@ def write() -> None:
         collect_arms("captioned digits", {OURS: runs})  # one seed: arms in the file, but no claim
     if kills := BENCH.kept({"part": "kills"}):
         share = kills["bit_equal_runs"] / kills["runs"]
-        made.append(claim("resume", f"Share of runs, killed {kills['kills']} times in all, that end in the weights of the run never killed",
-                          None, (share, (share, share)), ">= 1.0", "digits", "kills", str(kills), kills["runs"]))  # fmt: skip
+        made.append(
+            claim(
+                "resume",
+                f"Share of runs, killed {kills['kills']} times in all, that end in the weights of the run never killed",
+                None,
+                (share, (share, share)),
+                ">= 1.0",
+                "digits",
+                "kills",
+                str(kills),
+                kills["runs"],
+            )
+        )
     for key in MEMORY:
         if row := BENCH.kept(key):
             name = f"width {row['width']}, batch {row['batch']}"

@@ -35,7 +35,7 @@ TEACHERS = {
         "cooldown": 0.3,
         "ema_decay": 0.95,
     },
-}  # fmt: skip
+}
 TEACHERS["captioned digits"] = {**TEACHERS["digits"], "conditions": "text", "teacher_updates": 600}
 SHORT = "digits, short teacher"
 """A teacher that had a quarter of the training, and so something left to learn from the images."""
@@ -98,27 +98,47 @@ def arm_run(data: str, recipe: Recipe, seed: int, learning_rate: float, judged_o
     """One run as a JSON value: its student's metrics, cost and curve. Resumed where an earlier start left it."""
     updates = round(share * recipe.student_updates(data))
     options = {
-        **TEACHERS[data], **recipe.options, "seed": seed, "student_updates": updates, "judged_on": judged_on,
-        "student_lr": learning_rate, "fake_lr": 2 * learning_rate,
-    }  # fmt: skip
+        **TEACHERS[data],
+        **recipe.options,
+        "seed": seed,
+        "student_updates": updates,
+        "judged_on": judged_on,
+        "student_lr": learning_rate,
+        "fake_lr": 2 * learning_rate,
+    }
     folder = BENCH.pieces / "runs" / content_hash([repr(sorted(options.items()))])
     if (folder / "config.json").exists():
         run = stillhouse.resume(folder, quiet=True)
     else:
         run = stillhouse.run("dmd2", out=folder, quiet=True, **options)
     result = run.result
-    curve = [{**entry["evaluation"], **{k: entry[k] for k in ("student_updates", "network_passes", "seconds")}}
-             for entry in run.records(stage="student") if "evaluation" in entry]  # fmt: skip
-    others = {arm.name: {"metrics": dict(arm.metrics), "latency": dict(arm.cost.latency_seconds),
-                         "parameters": arm.cost.parameters, "passes": arm.cost.network_passes}
-              for arm in result.arms if arm.role != "student"}  # fmt: skip
+    curve = [
+        {**entry["evaluation"], **{k: entry[k] for k in ("student_updates", "network_passes", "seconds")}}
+        for entry in run.records(stage="student")
+        if "evaluation" in entry
+    ]
+    others = {
+        arm.name: {
+            "metrics": dict(arm.metrics),
+            "latency": dict(arm.cost.latency_seconds),
+            "parameters": arm.cost.parameters,
+            "passes": arm.cost.network_passes,
+        }
+        for arm in result.arms
+        if arm.role != "student"
+    }
     student = result.arm("student")
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     return {
-        "metrics": dict(student.metrics), "curve": curve, "others": others, "latency": dict(student.cost.latency_seconds),
-        "training_seconds": student.cost.training_seconds, "training_passes": student.cost.training_passes,
-        "updates": dict(student.cost.updates), "parameters": student.cost.parameters,
-    }  # fmt: skip
+        "metrics": dict(student.metrics),
+        "curve": curve,
+        "others": others,
+        "latency": dict(student.cost.latency_seconds),
+        "training_seconds": student.cost.training_seconds,
+        "training_passes": student.cost.training_passes,
+        "updates": dict(student.cost.updates),
+        "parameters": student.cost.parameters,
+    }
 
 
 def tuned_rate(data: str, recipe: Recipe) -> float:
@@ -138,8 +158,13 @@ def tuned_rate(data: str, recipe: Recipe) -> float:
 
 def tuning_key(data: str, recipe: Recipe, rate: float) -> dict[str, Any]:
     """What decides the outcome of a tuning run."""
-    return {"part": "tuning", "data": data, "arm": recipe.name, "rate": rate,
-            "setting": repr((TEACHERS[data], UPDATES[data]))}  # fmt: skip
+    return {
+        "part": "tuning",
+        "data": data,
+        "arm": recipe.name,
+        "rate": rate,
+        "setting": repr((TEACHERS[data], UPDATES[data])),
+    }
 
 
 def is_tuned(recipe: Recipe) -> bool:
@@ -149,9 +174,15 @@ def is_tuned(recipe: Recipe) -> bool:
 
 def report_key(data: str, recipe: Recipe, seed: int, rate: float) -> dict[str, Any]:
     """What decides the outcome of a reported run."""
-    return {"part": "report", "data": data, "arm": recipe.name, "seed": seed, "rate": rate,
-            "setting": repr((TEACHERS[data], UPDATES[data], recipe.longer)),
-            **({"updates": recipe.updates[data], "options": repr(recipe.options)} if recipe.updates else {})}  # fmt: skip
+    return {
+        "part": "report",
+        "data": data,
+        "arm": recipe.name,
+        "seed": seed,
+        "rate": rate,
+        "setting": repr((TEACHERS[data], UPDATES[data], recipe.longer)),
+        **({"updates": recipe.updates[data], "options": repr(recipe.options)} if recipe.updates else {}),
+    }
 
 
 def reported(data: str, recipe: Recipe, seed: int) -> Any:
@@ -178,8 +209,11 @@ def run_part(data: str, names: tuple[str, ...], from_the_end: bool, seeds: tuple
         for seed in (seeds or SEEDS[data])[::direction]:
             started = time.monotonic()
             found = reported(data, recipe, seed)
-            print(f"{data} seed {seed} {recipe.name}: FID {found['metrics']['fid']:.3f} "
-                  f"recall {found['metrics']['recall']:.3f} ({time.monotonic() - started:.0f} s)", flush=True)  # fmt: skip
+            print(
+                f"{data} seed {seed} {recipe.name}: FID {found['metrics']['fid']:.3f} "
+                f"recall {found['metrics']['recall']:.3f} ({time.monotonic() - started:.0f} s)",
+                flush=True,
+            )
 
 
 # ---- how the learning rate falls
@@ -226,8 +260,16 @@ def peer(seed: int, gan: bool, rate: float, judged_on: Literal["report", "select
 
 def peer_key(seed: int, gan: bool, rate: float, judged_on: str, share: float = 1.0) -> dict[str, Any]:
     """What decides the outcome of a run of the peer."""
-    return {"part": "peer", "version": peer_version(), "gan": gan, "rate": rate, "seed": seed, "judged_on": judged_on,
-            "share": share, "setting": repr((TEACHERS["digits"], UPDATES["digits"]))}  # fmt: skip
+    return {
+        "part": "peer",
+        "version": peer_version(),
+        "gan": gan,
+        "rate": rate,
+        "seed": seed,
+        "judged_on": judged_on,
+        "share": share,
+        "setting": repr((TEACHERS["digits"], UPDATES["digits"])),
+    }
 
 
 PEER_VARIANTS = (True,)

@@ -44,15 +44,19 @@ def measure_speed(data: str, seed: int) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as place, Run.create("speed", {}, out=Path(place) / "run", quiet=True) as run:
         setting = prepare(task, run)
     full, _, one = teacher_samplers(task, setting.teacher)
-    return {name: latencies(sampler, setting.conditions, setting.device)
-            for name, sampler in (("teacher", full), ("student", one))}  # fmt: skip
+    return {
+        name: latencies(sampler, setting.conditions, setting.device)
+        for name, sampler in (("teacher", full), ("student", one))
+    }
 
 
 # ---- memory and seconds an update
 
 
-MEMORY = [{"part": "memory", "batch": batch, "width": width}
-          for batch, width in ((32, 16), (64, 16), (128, 16), (256, 16), (64, 32), (64, 64), (64, 128))]  # fmt: skip
+MEMORY = [
+    {"part": "memory", "batch": batch, "width": width}
+    for batch, width in ((32, 16), (64, 16), (128, 16), (256, 16), (64, 32), (64, 64), (64, 128))
+]
 
 
 def memory_table() -> list[dict[str, float]]:
@@ -74,14 +78,26 @@ def measure_memory(batch: int, width: int) -> dict[str, float]:
 
 # ---- kills
 
-TINY = {"data": "digits", "widths": (8, 16), "teacher_updates": 40, "teacher_batch": 16, "teacher_steps": 4,
-        "batch": 8, "samples": 200, "student_updates": 40, "updates_ratio": 2}  # fmt: skip
+TINY = {
+    "data": "digits",
+    "widths": (8, 16),
+    "teacher_updates": 40,
+    "teacher_batch": 16,
+    "teacher_steps": 4,
+    "batch": 8,
+    "samples": 200,
+    "student_updates": 40,
+    "updates_ratio": 2,
+}
 
 
 def kill_trials(count: int = 20) -> dict[str, int]:
     """kill -9 at `count` random moments of tiny runs (teacher and student stages, checkpoint writes included)."""
-    flags = [word for name, value in TINY.items()
-             for word in (f"--{name.replace('_', '-')}", *(map(str, value) if isinstance(value, tuple) else [str(value)]))]  # fmt: skip
+    flags = [
+        word
+        for name, value in TINY.items()
+        for word in (f"--{name.replace('_', '-')}", *(map(str, value) if isinstance(value, tuple) else [str(value)]))
+    ]
     place = BENCH.pieces / "kills"
     shutil.rmtree(place, ignore_errors=True)
     chance, kills, equal, rounds = random.Random(0), 0, 0, 0

@@ -128,5 +128,9 @@ def peer_run(
         seconds += time.monotonic() - started
         if step % 5 == 4 and step // 5 + 1 in when:
             judge(step // 5 + 1)
-    return {"metrics": {k: v for k, v in curve[-1].items() if k not in ("student_updates", "network_passes", "seconds")},
-            "curve": curve, "training_seconds": seconds, "training_passes": passes}  # fmt: skip
+    return {
+        "metrics": {k: v for k, v in curve[-1].items() if k not in ("student_updates", "network_passes", "seconds")},
+        "curve": curve,
+        "training_seconds": seconds,
+        "training_passes": passes,
+    }

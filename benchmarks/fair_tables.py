@@ -34,7 +34,7 @@ from fair_tables_runs import (
     teacher_ablation,
     whole_run,
 )
-from fair_tables_tuning import tune
+from fair_tables_tuning import IMAGES, tune
 from stillhouse.core.evidence import Bench, Claim, ClaimedArm, judge, mean_with_interval, print_estimate, ratio_of_means
 from stillhouse.core.result import Arm
 
@@ -44,16 +44,7 @@ SETS: dict[str, dict[str, Any]] = {
     "law school": {"data": "law-school"},
     "adult race": {"data": "adult", "sensitive": ("race",)},
     "adult both": {"data": "adult", "sensitive": ("sex", "race")},
-    "colour-mnist": {
-        "data": "colour-mnist",
-        "latent": 16,
-        "fair_given": "label",
-        "batch": 128,
-        "pairs": 128,
-        "teacher_updates": 1500,
-        "student_updates": 1000,
-        "sampler_updates": 1000,
-    },
+    "colour-mnist": IMAGES,
 }
 FAIR_BASELINES = ("FLDGM GAN", "FLDGM diffusion", "TabFairGAN-style")
 PARTS = ("tuning", "runs", "ablations", "proxy", "sizes", "write")
@@ -94,15 +85,30 @@ def by_name(claimed: Iterable[ClaimedArm], title: str) -> dict[str, list[Arm]]:
 
 
 def best_fair_baseline(arms: Arms) -> str:
-    """The fair baseline with the greatest mean fair utility (on the reported rows, which favours the baseline)."""
+    """Of the fair baselines that are at least as accurate as the student, the one with the greatest fair utility.
+
+    Of all of them where the student is the most accurate. Chosen on the reported rows, which favours the baseline.
+    """
     found = [name for name in FAIR_BASELINES if name in arms]
-    return max(found, key=lambda name: np.mean([arm.metrics["fair_utility"] for arm in arms[name]]))
+    ours = _mean_of(arms["student"], "balanced_accuracy")
+    as_accurate = [name for name in found if _mean_of(arms[name], "balanced_accuracy") >= ours]
+    return max(as_accurate or found, key=lambda name: _mean_of(arms[name], "fair_utility"))
+
+
+def _mean_of(arms: Sequence[Arm], key: str) -> float:
+    return float(np.mean([arm.metrics[key] for arm in arms]))
 
 
 def claim(
-    id: str, statement: str, data: str, found: tuple[float, tuple[float, float]], bound: str, seeds: int,
-    paper: float | None = None, note: str = "",
-) -> Claim:  # fmt: skip
+    id: str,
+    statement: str,
+    data: str,
+    found: tuple[float, tuple[float, float]],
+    bound: str,
+    seeds: int,
+    paper: float | None = None,
+    note: str = "",
+) -> Claim:
     """A judged claim."""
     return Claim(f"{id} ({data})", statement, paper, *found, bound, seeds, judge(found[1], bound), data, COMMAND, note)
 
@@ -126,17 +132,71 @@ def set_claims(name: str, arms: Arms) -> list[Claim]:
     most = ratio(utility_of, real, rival)[0]
     ceiling = f"Rows that are copies of the training rows reach {most:.3f} times the baseline's utility."
     rows = [
-        claim("fairness", "Parity ratio 5 % above the best fair baseline", name, ratio(parity, ours, rival), ">= 1.05", n, 1.05, note),
-        claim("quality", "Sample quality 5 % above the best fair baseline", name, ratio(quality_of, ours, rival), ">= 1.05", n, 1.05),
-        claim("utility", "Utility 10 % above the best fair baseline", name, ratio(utility_of, ours, rival), ">= 1.1", n, 1.10, ceiling),
-        claim("equal accuracy", "Balanced accuracy no lower than the best fair baseline's", name, ratio(accuracy, ours, rival), ">= 1.0", n),
-        claim("parity difference", "Parity difference no greater than the best fair baseline's (the one minus the other)", name, excess(metric("parity_difference"), ours, rival), "<= 0.0", n),
-        claim("fairer than real rows", "Parity ratio 5 % above models trained on the real rows", name, ratio(parity, ours, real), ">= 1.05", n),
-    ]  # fmt: skip
+        claim(
+            "fairness",
+            "Parity ratio 5 % above the best fair baseline",
+            name,
+            ratio(parity, ours, rival),
+            ">= 1.05",
+            n,
+            1.05,
+            note,
+        ),
+        claim(
+            "quality",
+            "Sample quality 5 % above the best fair baseline",
+            name,
+            ratio(quality_of, ours, rival),
+            ">= 1.05",
+            n,
+            1.05,
+        ),
+        claim(
+            "utility",
+            "Utility 10 % above the best fair baseline",
+            name,
+            ratio(utility_of, ours, rival),
+            ">= 1.1",
+            n,
+            1.10,
+            ceiling,
+        ),
+        claim(
+            "equal accuracy",
+            "Balanced accuracy no lower than the best fair baseline's",
+            name,
+            ratio(accuracy, ours, rival),
+            ">= 1.0",
+            n,
+        ),
+        claim(
+            "parity difference",
+            "Parity difference no greater than the best fair baseline's (the one minus the other)",
+            name,
+            excess(metric("parity_difference"), ours, rival),
+            "<= 0.0",
+            n,
+        ),
+        claim(
+            "fairer than real rows",
+            "Parity ratio 5 % above models trained on the real rows",
+            name,
+            ratio(parity, ours, real),
+            ">= 1.05",
+            n,
+        ),
+    ]
     if name != "colour-mnist":
         rows.append(
-            claim("fairer, group given", "The same for models that also read the sensitive columns", name, ratio(aware, ours, real), ">= 1.05", n)
-        )  # fmt: skip
+            claim(
+                "fairer, group given",
+                "The same for models that also read the sensitive columns",
+                name,
+                ratio(aware, ours, real),
+                ">= 1.05",
+                n,
+            )
+        )
     return rows
 
 
@@ -152,9 +212,16 @@ def cost_claims(name: str, runs: Sequence[dict[str, Any]]) -> list[Claim]:
     minutes = mean_with_interval([run["cpu_seconds"] / 60 for run in runs])
     memory = mean_with_interval([run["peak_bytes"] / 1e9 for run in runs])
     return [
-        claim("minutes", "CPU minutes of a whole run of 48,842 rows, all baselines included", name, minutes, "<= 10", len(runs)),
+        claim(
+            "minutes",
+            "CPU minutes of a whole run of 48,842 rows, all baselines included",
+            name,
+            minutes,
+            "<= 10",
+            len(runs),
+        ),
         claim("memory", "Peak memory of a whole run in GB", name, memory, "<= 2", len(runs)),
-    ]  # fmt: skip
+    ]
 
 
 def ablation_claims(arms: Arms) -> list[Claim]:
@@ -163,13 +230,41 @@ def ablation_claims(arms: Arms) -> list[Claim]:
     rows = (
         ("quality loss", "Sample quality with the quality loss over without", quality_of, "no quality loss", ">= 1.0"),
         ("utility loss", "Utility with the utility loss over without", utility_of, "no utility loss", ">= 1.0"),
-        ("student fairness", "Parity ratio with the student's fairness term over without", metric("parity_ratio"), "no student fairness", ">= 1.0"),
-        ("student s-AUROC", "s-AUROC from z with the student's fairness term over without", metric("sensitive_auroc"), "no student fairness", "<= 1.0"),
-        ("rows as generated", "Parity ratio with the decoder taught on rows as generated over pairs as encoded", metric("parity_ratio"), "pairs as encoded", ">= 1.0"),
+        (
+            "student fairness",
+            "Parity ratio with the student's fairness term over without",
+            metric("parity_ratio"),
+            "no student fairness",
+            ">= 1.0",
+        ),
+        (
+            "student s-AUROC",
+            "s-AUROC from z with the student's fairness term over without",
+            metric("sensitive_auroc"),
+            "no student fairness",
+            "<= 1.0",
+        ),
+        (
+            "rows as generated",
+            "Parity ratio with the decoder taught on rows as generated over pairs as encoded",
+            metric("parity_ratio"),
+            "pairs as encoded",
+            ">= 1.0",
+        ),
         ("penalty", "Parity ratio with the penalties over without any", metric("parity_ratio"), "beta 0", ">= 1.0"),
-        ("penalty, z", "s-AUROC from z with the penalties over without any", metric("sensitive_auroc"), "beta 0", "<= 1.0"),
-    )  # fmt: skip
-    return [claim(i, text, "compas", ratio(of, ours, arms[other]), bound, n) for i, text, of, other, bound in rows if other in arms]  # fmt: skip
+        (
+            "penalty, z",
+            "s-AUROC from z with the penalties over without any",
+            metric("sensitive_auroc"),
+            "beta 0",
+            "<= 1.0",
+        ),
+    )
+    return [
+        claim(i, text, "compas", ratio(of, ours, arms[other]), bound, n)
+        for i, text, of, other, bound in rows
+        if other in arms
+    ]
 
 
 class Protocol:
@@ -207,9 +302,15 @@ class Protocol:
         claims += [made for name, arms in by_set.items() for made in set_claims(name, arms)]
         if by_set:
             claims += [
-                worst_of_sets("size", "At most a quarter of the teacher's parameters", by_set, lambda arm: float(arm.cost.parameters or 0), "<= 0.25"),
+                worst_of_sets(
+                    "size",
+                    "At most a quarter of the teacher's parameters",
+                    by_set,
+                    lambda arm: float(arm.cost.parameters or 0),
+                    "<= 0.25",
+                ),
                 worst_of_sets("speed", "Seconds to draw a row, student over teacher", by_set, latency, "<= 1.0"),
-            ]  # fmt: skip
+            ]
         return claims
 
     def ablations(self) -> list[Claim]:
@@ -248,11 +349,26 @@ class Protocol:
         first = ", ".join(f"{rows:,}: {prepared[str(rows)]:.2f} s" for rows in PREPARED)
         rows = (
             ("million rows", "CPU seconds to stream a million rows to CSV", each[-1] * LENGTHS[-1], "<= 120", shown),
-            ("streaming", "Memory that the process grows by while it does, in MB", made["grown_bytes"] / 1e6, "<= 100", ""),
+            (
+                "streaming",
+                "Memory that the process grows by while it does, in MB",
+                made["grown_bytes"] / 1e6,
+                "<= 100",
+                "",
+            ),
             ("linear", "Seconds a generated row, longest table over shortest", each[-1] / each[0], "<= 1.2", ""),
-            ("linear input", "Seconds an input row before training, largest table over smallest", before[-1] / before[0], "<= 1.2", first),
-        )  # fmt: skip
-        return [claim(id, text, "adult", (value, (value, value)), bound, 1, note=note) for id, text, value, bound, note in rows]  # fmt: skip
+            (
+                "linear input",
+                "Seconds an input row before training, largest table over smallest",
+                before[-1] / before[0],
+                "<= 1.2",
+                first,
+            ),
+        )
+        return [
+            claim(id, text, "adult", (value, (value, value)), bound, 1, note=note)
+            for id, text, value, bound, note in rows
+        ]
 
 
 GIVEN = {

@@ -5,6 +5,9 @@
 Tables: loans and bank marketing (by marital status), seed 100, judged on the select rows; the report rows stay unseen.
 The student, FLDGM GAN and FLDGM diffusion live on one teacher and have its beta to choose; the TabFairGAN-style arm has
 its lambda and its learning rate. Chosen is what is best on the mean of both tables, by fair utility.
+
+Colour-MNIST has one more setting: whether z may say what the label says of the colour (`fair_given`). It is chosen for all
+arms of a teacher together, by their mean fair utility, on seed 100's select rows, whose colours are as biased as those learned from.
 """
 
 from __future__ import annotations
@@ -41,6 +44,17 @@ NEUTRAL = dataclasses.replace(
     tabfairgan_updates=0,
 )
 """Whatever else the defaults say, for the pieces' keys: a choice must not ask for its own repetition."""
+GIVEN = ("nothing", "label")
+IMAGES: dict[str, Any] = {
+    "data": "colour-mnist",
+    "latent": 16,
+    "fair_given": "label",
+    "batch": 128,
+    "pairs": 128,
+    "teacher_updates": 1500,
+    "student_updates": 1000,
+    "sampler_updates": 1000,
+}
 TABFAIRGAN = ((1.0, 5e-4), (1.0, 2e-3), (10.0, 2e-3))
 
 
@@ -87,6 +101,7 @@ def measured(makers: list[Maker], config: fair_tables.Config, task: Task, run: A
 def tune(bench: Bench, asked: bool) -> None:
     """Measure every setting (or take those that are there), keep its arms, and print what is best for each arm."""
     scores: dict[str, dict[str, list[float]]] = {}
+    tune_images(bench, asked)
     for table, setting, arms in settings(bench, asked):
         for raw in arms:
             arm = cattrs.structure(raw, Arm)
@@ -95,6 +110,29 @@ def tune(bench: Bench, asked: bool) -> None:
     for name, by_setting in scores.items():
         means = {setting: round(float(np.mean(values)), 3) for setting, values in by_setting.items()}
         print(f"{name}: best is {max(means, key=lambda s: means[s])} of {means}", flush=True)
+
+
+def tune_images(bench: Bench, asked: bool) -> None:
+    """The same for what z may say of the colour."""
+    means = {}
+    for given in GIVEN:
+        changed = {**IMAGES, "fair_given": given}
+        key = {
+            "piece": "tuning",
+            "table": "colour-mnist",
+            "base": NEUTRAL,
+            "given": given,
+            **{k: v for k, v in IMAGES.items() if k != "fair_given"},
+        }
+        if not (asked or bench.has(key)):
+            continue
+        arms = [cattrs.structure(raw, Arm) for raw in bench.piece(key, lambda changed=changed: latent_arms(changed))]
+        bench.arms += [ClaimedArm("tuning (colour-mnist)", dataclasses.replace(a, note=f"given {given}")) for a in arms]
+        means[given] = np.mean([arm.metrics["fair_utility"] for arm in arms if arm.name != "teacher"])
+    if means:
+        print(
+            f"z may say of the colour: best is what {max(means, key=lambda g: means[g])} says, of {means}", flush=True
+        )
 
 
 def settings(bench: Bench, asked: bool) -> Iterator[tuple[str, str, list[Any]]]:
@@ -116,4 +154,8 @@ def settings(bench: Bench, asked: bool) -> Iterator[tuple[str, str, list[Any]]]:
                 "updates": BASE.tabfairgan_updates,
             }
             if asked or bench.has(key):
-                yield table, f"lambda {weight:g}, rate {rate:g}", bench.piece(key, lambda changed=changed: tabfairgan_arm(changed))  # fmt: skip
+                yield (
+                    table,
+                    f"lambda {weight:g}, rate {rate:g}",
+                    bench.piece(key, lambda changed=changed: tabfairgan_arm(changed)),
+                )

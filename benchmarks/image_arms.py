@@ -58,8 +58,13 @@ class ImageArms:
 
     def _options(self, arm: ImageArm, seed: int, rate: float, judged_on: str) -> dict[str, Any]:
         return {
-            **self.shared, **arm.options, "seed": seed, "student_lr": rate, "fake_lr": 2 * rate, "judged_on": judged_on,
-        }  # fmt: skip
+            **self.shared,
+            **arm.options,
+            "seed": seed,
+            "student_lr": rate,
+            "fake_lr": 2 * rate,
+            "judged_on": judged_on,
+        }
 
     def rate(self, arm: ImageArm, arms: Sequence[ImageArm] = ()) -> float:
         """The arm's learning rate: best FID on the select split."""
@@ -92,9 +97,16 @@ class ImageArms:
             self.bench.arms.append(ClaimedArm(self.data, Arm(arm.name, role, value["metrics"], cost, seed)))
 
     def ratio(
-        self, id: str, statement: str, paper: float | None, top: Sequence[float], bottom: Sequence[float],
-        threshold: str, command: str, note: str = "",
-    ) -> Claim:  # fmt: skip
+        self,
+        id: str,
+        statement: str,
+        paper: float | None,
+        top: Sequence[float],
+        bottom: Sequence[float],
+        threshold: str,
+        command: str,
+        note: str = "",
+    ) -> Claim:
         """A claim about a ratio of means over the seeds."""
         return made_claim(
             id, statement, paper, ratio_of_means(top, bottom), threshold, len(top), self.data, command, note
@@ -117,9 +129,13 @@ def run_value(bench: Bench, method: str, options: Mapping[str, Any]) -> Any:
     for checkpoints in folder.rglob("checkpoint"):
         shutil.rmtree(checkpoints)
     return {
-        "metrics": dict(student.metrics), "cost": cost, "curves": curves, "tables": tables,
-        "others": others, "other_costs": other_costs,
-    }  # fmt: skip
+        "metrics": dict(student.metrics),
+        "cost": cost,
+        "curves": curves,
+        "tables": tables,
+        "others": others,
+        "other_costs": other_costs,
+    }
 
 
 def at(points: Sequence[Mapping[str, float]], axis: str, position: float) -> float:
@@ -134,13 +150,32 @@ def at(points: Sequence[Mapping[str, float]], axis: str, position: float) -> flo
 
 
 def made_claim(
-    id: str, statement: str, paper: float | None, found: tuple[float, tuple[float, float]], threshold: str, seeds: int,
-    data: str, command: str, note: str = "",
-) -> Claim:  # fmt: skip
+    id: str,
+    statement: str,
+    paper: float | None,
+    found: tuple[float, tuple[float, float]],
+    threshold: str,
+    seeds: int,
+    data: str,
+    command: str,
+    note: str = "",
+) -> Claim:
     """A claim with its verdict."""
     measured, (low, high) = found
     interval = (round(low, 4), round(high, 4))
-    return Claim(id, statement, paper, round(measured, 4), interval, threshold, seeds, judge(interval, threshold), data, command, note)  # fmt: skip
+    return Claim(
+        id,
+        statement,
+        paper,
+        round(measured, 4),
+        interval,
+        threshold,
+        seeds,
+        judge(interval, threshold),
+        data,
+        command,
+        note,
+    )
 
 
 def mean(values: Sequence[float]) -> float:

@@ -12,7 +12,6 @@ exit they stand against. Nothing is chosen on the report split. With $STILLHOUSE
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -24,7 +23,8 @@ import torch
 import stillhouse
 from modular_encoder_claims import claims, tables
 from modular_encoder_peers import adaptive_layer_loss
-from stillhouse.core.evidence import Bench, ClaimedArm, print_estimate
+from stillhouse.core.benchmark import Work, run_script, script_parser
+from stillhouse.core.evidence import Bench, ClaimedArm
 from stillhouse.core.options import to_plain
 from stillhouse.core.result import Arm, Cost
 from stillhouse.core.run import temporary_run
@@ -56,7 +56,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Arms that are trained, and what differs in their config."""
 bench = Bench("modular_encoder", HERE)
-Piece = tuple[dict[str, Any], Callable[[], Any], float]
 
 
 def opened(config: Config) -> tuple[Material, SearchTask, list[SearchTask]]:
@@ -173,7 +172,7 @@ def speed(config: Config) -> dict[str, Any]:
     }
 
 
-def pieces(part: str, seeds: int) -> Iterator[Piece]:
+def pieces(part: str, seeds: int) -> Iterator[Work]:
     """Key, work and processor seconds of a part's pieces."""
     full = 220.0
     for seed in range(seeds):
@@ -182,8 +181,19 @@ def pieces(part: str, seeds: int) -> Iterator[Piece]:
             yield _piece("exits", config, whole, full + 60)
         if part == "singles":
             for i in config.exits:
-                yield _piece(f"single {i}", replace(config, layers=i, exits=(i,), weights="uniform"), variant, full * (0.2 + 0.8 * i / config.layers))  # fmt: skip
-        groups = {"last-only": ("last-only",), "weights": ("uniform weights", "log weights"), "context": ("without context",), "rename": ("without renaming",), "distil": ("self-distillation",)}  # fmt: skip
+                yield _piece(
+                    f"single {i}",
+                    replace(config, layers=i, exits=(i,), weights="uniform"),
+                    variant,
+                    full * (0.2 + 0.8 * i / config.layers),
+                )
+        groups = {
+            "last-only": ("last-only",),
+            "weights": ("uniform weights", "log weights"),
+            "context": ("without context",),
+            "rename": ("without renaming",),
+            "distil": ("self-distillation",),
+        }
         for name in groups.get(part, ()):
             yield _piece(name, replace(config, **VARIANTS[name]), variant, full)
         if part == "peers":
@@ -195,9 +205,9 @@ def pieces(part: str, seeds: int) -> Iterator[Piece]:
             yield _piece("speed, three turns", config, speed, 60)
 
 
-def _piece(name: str, config: Config, compute: Callable[[Config], Any], seconds: float) -> Piece:
+def _piece(name: str, config: Config, compute: Callable[[Config], Any], seconds: float) -> Work:
     key = {"arm": name, "seed": config.seed, "config": repr(sorted(to_plain(config).items())), "version": VERSION}
-    return key, lambda: compute(config), seconds
+    return Work(key, lambda: compute(config), seconds)
 
 
 PARTS = ("exits", "singles", "last-only", "weights", "context", "rename", "distil", "peers", "public", "speed")
@@ -248,32 +258,26 @@ def public_arms(found: Mapping[str, Mapping[int, Any]]) -> Iterator[ClaimedArm]:
             yield ClaimedArm("public tasks", Arm(name, role, scores, Cost(), seed))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=float("inf"))
-    parser.add_argument("--estimate", action="store_true")
-    parser.add_argument("--table", action="store_true", help="the tables of docs/methods/modular_encoder.md")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    started = time.monotonic()
-    for part in options.parts if not options.table else ():
-        left = [piece for piece in pieces(part, options.seeds) if not bench.has(piece[0])]
-        print_estimate(part, sum(seconds for _, _, seconds in left), len(left))
-        for key, compute, _ in left if not options.estimate else ():
-            if time.monotonic() - started > 60 * options.minutes:
-                break
-            print(f"{time.strftime('%H:%M:%S')} {key['arm']}, seed {key['seed']}", flush=True)
-            bench.piece(key, compute)
-    if options.estimate:
-        return
-    found = collected(options.seeds)
-    if options.table:
-        print(tables(found))
-        return
+def write(seeds: int) -> Path:
+    """The result file from what is on disk."""
+    found = collected(seeds)
     bench.arms = [*arms_of(found), *public_arms(found)]
-    print(bench.write(claims(found)))
+    return bench.write(claims(found))
+
+
+def main() -> None:
+    parser = script_parser(__doc__, PARTS, table="the tables of docs/methods/modular_encoder.md")
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    seeds = options.seeds
+    torch.set_num_threads(1)
+    run_script(
+        bench,
+        options,
+        lambda part: pieces(part, seeds),
+        write=lambda: write(seeds),
+        table=lambda: tables(collected(seeds)),
+    )
 
 
 if __name__ == "__main__":

@@ -42,13 +42,48 @@ def claims(found: Found) -> Iterator[Claim]:
     yield from _against_singles(found, exits)
     yield from _within(found, exits)
     others = (
-        ("M3-last-only", "last-only", exits[1:2], f"exit {exits[1]} of last-only training over the same exit trained, MRR", "<= 0.85", True),
-        ("weights-uniform", "uniform weights", exits, "depth weights over uniform ones, mean MRR of all exits", ">= 1.0", False),
+        (
+            "M3-last-only",
+            "last-only",
+            exits[1:2],
+            f"exit {exits[1]} of last-only training over the same exit trained, MRR",
+            "<= 0.85",
+            True,
+        ),
+        (
+            "weights-uniform",
+            "uniform weights",
+            exits,
+            "depth weights over uniform ones, mean MRR of all exits",
+            ">= 1.0",
+            False,
+        ),
         ("weights-log", "log weights", exits, "depth weights over log ones, mean MRR of all exits", ">= 1.0", False),
-        ("context", "without context", exits, "with the contextual loss over without, mean MRR of all exits", ">= 1.0", False),
-        ("renaming", "without renaming", exits, "with names changed over without, mean MRR of all exits", ">= 1.0", False),
-        ("explicit-distillation", "self-distillation", exits, "without the explicit KL over with it, mean MRR of all exits", ">= 1.0", False),
-    )  # fmt: skip
+        (
+            "context",
+            "without context",
+            exits,
+            "with the contextual loss over without, mean MRR of all exits",
+            ">= 1.0",
+            False,
+        ),
+        (
+            "renaming",
+            "without renaming",
+            exits,
+            "with names changed over without, mean MRR of all exits",
+            ">= 1.0",
+            False,
+        ),
+        (
+            "explicit-distillation",
+            "self-distillation",
+            exits,
+            "without the explicit KL over with it, mean MRR of all exits",
+            ">= 1.0",
+            False,
+        ),
+    )
     for name, arm, some, statement, threshold, inverse in others:
         ours, theirs = ratios(found, arm, some)
         if ours:
@@ -58,9 +93,31 @@ def claims(found: Found) -> Iterator[Claim]:
     yield from _speed(found)
 
 
-def _claim(name: str, statement: str, paper: float | None, measured: tuple[float, tuple[float, float]], threshold: str, seeds: int, part: str, note: str = "", data: str = DATA) -> Claim:  # fmt: skip
+def _claim(
+    name: str,
+    statement: str,
+    paper: float | None,
+    measured: tuple[float, tuple[float, float]],
+    threshold: str,
+    seeds: int,
+    part: str,
+    note: str = "",
+    data: str = DATA,
+) -> Claim:
     value, interval = measured
-    return Claim(name, statement, paper, value, interval, threshold, seeds, judge(interval, threshold), data, f"{COMMAND} {part}", note)  # fmt: skip
+    return Claim(
+        name,
+        statement,
+        paper,
+        value,
+        interval,
+        threshold,
+        seeds,
+        judge(interval, threshold),
+        data,
+        f"{COMMAND} {part}",
+        note,
+    )
 
 
 def _against_singles(found: Found, exits: list[str]) -> Iterator[Claim]:
@@ -70,7 +127,16 @@ def _against_singles(found: Found, exits: list[str]) -> Iterator[Claim]:
         ours = [float(np.mean([mrr(found["exits"][s], e) for e in exits[:-1]])) for s in seeds]
         alone = [float(np.mean([mrr(found[f"single {e}"][s], e) for e in exits[:-1]])) for s in seeds]
         note = "All exits but the deepest. The paper: better at all exits, most at exit 9 (Recall@1 + 4.36 %)."
-        yield _claim("M1-exits-over-models-alone", "exits over models of their depth trained alone, mean MRR", 1.0, ratio_of_means(ours, alone), ">= 1.0", len(seeds), "exits singles", note)  # fmt: skip
+        yield _claim(
+            "M1-exits-over-models-alone",
+            "exits over models of their depth trained alone, mean MRR",
+            1.0,
+            ratio_of_means(ours, alone),
+            ">= 1.0",
+            len(seeds),
+            "exits singles",
+            note,
+        )
 
 
 def _within(found: Found, exits: list[str]) -> Iterator[Claim]:
@@ -78,25 +144,65 @@ def _within(found: Found, exits: list[str]) -> Iterator[Claim]:
     runs = [found["exits"][s] for s in sorted(found["exits"])]
     second = [mrr(r, exits[1]) for r in runs]
     best = [max(mrr(r, e) for e in exits) for r in runs]
-    yield _claim("M2-shallow-exit", f"exit {exits[1]} over the best exit, MRR", 0.90, ratio_of_means(second, best), ">= 0.85", len(runs), "exits", "The paper: exit 4 of 36, 73.2 against 81.0.")  # fmt: skip
+    yield _claim(
+        "M2-shallow-exit",
+        f"exit {exits[1]} over the best exit, MRR",
+        0.90,
+        ratio_of_means(second, best),
+        ">= 0.85",
+        len(runs),
+        "exits",
+        "The paper: exit 4 of 36, 73.2 against 81.0.",
+    )
     places = [int(max(exits, key=lambda e: mrr(r, e))) / int(exits[-1]) for r in runs]
-    note = f"Best exits by seed: {', '.join(str(round(p * int(exits[-1]))) for p in places)} of {exits[-1]}. The paper: 18 of 36. Reported, not aimed at."  # fmt: skip
-    yield _claim("M4-best-exit", "depth of the best exit over the deepest", 0.5, mean_with_interval(places), "<= 1.0", len(runs), "exits", note)  # fmt: skip
+    note = f"Best exits by seed: {', '.join(str(round(p * int(exits[-1]))) for p in places)} of {exits[-1]}. The paper: 18 of 36. Reported, not aimed at."
+    yield _claim(
+        "M4-best-exit",
+        "depth of the best exit over the deepest",
+        0.5,
+        mean_with_interval(places),
+        "<= 1.0",
+        len(runs),
+        "exits",
+        note,
+    )
 
 
 def _peers(found: Found, exits: list[str]) -> Iterator[Claim]:
     """What one would use without the method, from the same runs, and AdaptiveLayerLoss."""
     runs = [found["exits"][s] for s in sorted(found["exits"])]
     ours = [mrr(r, max(exits, key=lambda e: mrr(r, e, "docs, select"))) for r in runs]
-    for name, title in (("BM25", "BM25"), ("MiniLM, zero-shot", "MiniLM, zero-shot"), (f"before training, exit {exits[-1]}", "the encoder before training")):  # fmt: skip
+    for name, title in (
+        ("BM25", "BM25"),
+        ("MiniLM, zero-shot", "MiniLM, zero-shot"),
+        (f"before training, exit {exits[-1]}", "the encoder before training"),
+    ):
         theirs = [r["others"][name][f"{TASK}_mrr"] for r in runs]
         slug = title.split(",")[0].replace(" ", "-")
-        yield _claim(f"over-{slug}", f"the best exit (by select) over {title}, MRR", None, ratio_of_means(ours, theirs), ">= 1.0", len(runs), "exits")  # fmt: skip
+        yield _claim(
+            f"over-{slug}",
+            f"the best exit (by select) over {title}, MRR",
+            None,
+            ratio_of_means(ours, theirs),
+            ">= 1.0",
+            len(runs),
+            "exits",
+        )
     seeds = sorted(set(found["exits"]) & set(found.get("peers", {})))
     if seeds:
         means = [float(np.mean([mrr(found["exits"][s], e) for e in exits])) for s in seeds]
-        theirs = [float(np.mean([found["peers"][s]["AdaptiveLayerLoss"][e][f"{TASK}_mrr"] for e in exits])) for s in seeds]  # fmt: skip
-        yield _claim("over-adaptive-layer-loss", "exits over sentence-transformers' AdaptiveLayerLoss at equal updates, mean MRR", None, ratio_of_means(means, theirs), ">= 1.0", len(seeds), "exits peers")  # fmt: skip
+        theirs = [
+            float(np.mean([found["peers"][s]["AdaptiveLayerLoss"][e][f"{TASK}_mrr"] for e in exits])) for s in seeds
+        ]
+        yield _claim(
+            "over-adaptive-layer-loss",
+            "exits over sentence-transformers' AdaptiveLayerLoss at equal updates, mean MRR",
+            None,
+            ratio_of_means(means, theirs),
+            ">= 1.0",
+            len(seeds),
+            "exits peers",
+        )
 
 
 def _speed(found: Found) -> Iterator[Claim]:
@@ -104,11 +210,30 @@ def _speed(found: Found) -> Iterator[Claim]:
     for value in found.get("speed, three turns", {}).values():
         step = ratio_of_means(value["steps"]["all"], value["steps"]["last-only"])
         note = "Processor seconds of fine-tuning updates, by turns; the interval is over three turns, not seeds."
-        yield _claim("M5-step", "an update with all exits over one with the deepest alone", None, step, "<= 1.35", 3, "speed", note)  # fmt: skip
+        yield _claim(
+            "M5-step",
+            "an update with all exits over one with the deepest alone",
+            None,
+            step,
+            "<= 1.35",
+            3,
+            "speed",
+            note,
+        )
         shallow = value["functions_a_second"][next(iter(value["functions_a_second"]))]
         minutes = mean_with_interval([100_000 / one / 60 for one in shallow])
         note = f"At {np.mean(shallow):.0f} functions a second of one core; reading and parsing the files comes on top. Three turns."
-        yield _claim("index-100k", "embedding 100,000 functions at the shallowest exit, processor minutes", None, minutes, "<= 20", 3, "speed", note, "functions of the select split")  # fmt: skip
+        yield _claim(
+            "index-100k",
+            "embedding 100,000 functions at the shallowest exit, processor minutes",
+            None,
+            minutes,
+            "<= 20",
+            3,
+            "speed",
+            note,
+            "functions of the select split",
+        )
 
 
 def tables(found: Found) -> str:
@@ -125,15 +250,31 @@ def tables(found: Found) -> str:
         lines.append(_row("model of that depth alone", alone, max(map(len, alone))))
     peers = list(found.get("peers", {}).values())
     if peers:
-        lines.append(_row("AdaptiveLayerLoss", [[v["AdaptiveLayerLoss"][e][f"{TASK}_mrr"] for v in peers] for e in exits], len(peers)))  # fmt: skip
+        lines.append(
+            _row(
+                "AdaptiveLayerLoss",
+                [[v["AdaptiveLayerLoss"][e][f"{TASK}_mrr"] for v in peers] for e in exits],
+                len(peers),
+            )
+        )
     runs = list(found["exits"].values())
     blank: list[list[float]] = [[]] * (len(exits) - 1)
     lines += [_row(n, [[r["others"][n][f"{TASK}_mrr"] for r in runs], *blank], len(runs)) for n in runs[0]["others"]]
     for seed, value in found.get("public", {}).items():
-        lines += ["", "MRR, public tasks", "", f"| task | queries, pool | {' | '.join(f'exit {e}' for e in exits)} | BM25 | MiniLM | chance |\n|---|---|{'---:|' * (len(exits) + 3)}"]  # fmt: skip
+        lines += [
+            "",
+            "MRR, public tasks",
+            "",
+            f"| task | queries, pool | {' | '.join(f'exit {e}' for e in exits)} | BM25 | MiniLM | chance |\n|---|---|{'---:|' * (len(exits) + 3)}",
+        ]
         minilm = found.get("public, MiniLM", {}).get(seed, {})
         for task, sizes in value["sizes"].items():
-            scores = [*(value["exits"][task][e] for e in exits), value["BM25"][task], minilm.get(task), value["chance"][task]]  # fmt: skip
+            scores = [
+                *(value["exits"][task][e] for e in exits),
+                value["BM25"][task],
+                minilm.get(task),
+                value["chance"][task],
+            ]
             numbers = " | ".join(f"{one['mrr']:.3f}" if one else "" for one in scores)
             lines.append(f"| {task} | {sizes[0]}, {sizes[1]} | {numbers} |")
     return "\n".join(lines)

@@ -47,7 +47,10 @@ def adaptive_layer_loss(config: Config, material: Material, tasks: list[SearchTa
     for update in range(updates):
         seed_everything(config.seed, "adaptive", update)
         index = schedule[update]
-        sides = [padded(part, np.arange(len(index)), pad) for part in (pairs.first.take(index), mixed_code(pairs, index, config.renamed))]  # fmt: skip
+        sides = [
+            padded(part, np.arange(len(index)), pad)
+            for part in (pairs.first.take(index), mixed_code(pairs, index, config.renamed))
+        ]
         value = loss([{"input_ids": ids, "attention_mask": mask.long()} for ids, mask in sides], None)
         optimizer.zero_grad()
         value.backward()
@@ -68,7 +71,10 @@ def _judged(model: Any, layer: int, material: Material, tasks: list[SearchTask])
     found: dict[str, float] = {}
     for task in tasks:
         sides = []
-        for texts, kind, languages in ((task.queries, task.kind, task.query_languages), (task.codes, "code", task.code_languages)):  # fmt: skip
+        for texts, kind, languages in (
+            (task.queries, task.kind, task.query_languages),
+            (task.codes, "code", task.code_languages),
+        ):
             encoded = reader.tokenized(texts, kind, languages)  # type: ignore[arg-type]
             made = []
             for start in range(0, len(encoded), 64):

@@ -32,9 +32,14 @@ BENCH = Bench("multi_student", FOLDER)
 COMMAND = "python benchmarks/multi_student.py"
 DATA = "digits"
 SHARED: dict[str, Any] = {
-    "data": DATA, "widths": (16, 32), "teacher_updates": 600, "student_updates": 80, "adversarial_updates": 0,
-    "updates_ratio": 2, "samples": 2500,
-}  # fmt: skip
+    "data": DATA,
+    "widths": (16, 32),
+    "teacher_updates": 600,
+    "student_updates": 80,
+    "adversarial_updates": 0,
+    "updates_ratio": 2,
+    "samples": 2500,
+}
 GAN: dict[str, Any] = {"adversarial_updates": 30}
 SMALL: dict[str, Any] = {"student_widths": (8, 16), "score_matching_updates": 200}
 RATES = (4e-4, 8e-4, 1.6e-3)
@@ -72,16 +77,46 @@ STUDENTS = {arm.name: arm.options["students"] for arm in EVERY}
 CLAIMS: tuple[tuple[str, str, float | None, str, str], ...] = (
     ("four-against-one", "4 students against 1 at equal batch of each student", 0.90, FOUR, ONE),
     ("equal-total-batch", "4 students against 1 at equal total batch", 0.97, QUARTER, ONE),
-    ("adversarial", "4 students against 1 after the adversarial stage, equal batch of each", 0.94, f"{FOUR}, adversarial", f"{ONE}, adversarial"),
-    ("adversarial-total", "4 students against 1 after the adversarial stage, equal total batch", None, f"{QUARTER}, adversarial", f"{ONE}, adversarial"),
-    ("score-matching", "4 small students with score matching against without", 0.25, "4 small", "4 small, no score matching"),
+    (
+        "adversarial",
+        "4 students against 1 after the adversarial stage, equal batch of each",
+        0.94,
+        f"{FOUR}, adversarial",
+        f"{ONE}, adversarial",
+    ),
+    (
+        "adversarial-total",
+        "4 students against 1 after the adversarial stage, equal total batch",
+        None,
+        f"{QUARTER}, adversarial",
+        f"{ONE}, adversarial",
+    ),
+    (
+        "score-matching",
+        "4 small students with score matching against without",
+        0.25,
+        "4 small",
+        "4 small, no score matching",
+    ),
     ("four-small", "4 small students against 1 small at equal batch of each", None, "4 small", "1 small"),
-    ("four-small-total", "4 small students against 1 small at equal total batch", None, "4 small, batch / 4", "1 small"),
-    ("four-small-one-large", "4 small students against 1 of the teacher's size at equal batch of each", None, "4 small", ONE),
+    (
+        "four-small-total",
+        "4 small students against 1 small at equal total batch",
+        None,
+        "4 small, batch / 4",
+        "1 small",
+    ),
+    (
+        "four-small-one-large",
+        "4 small students against 1 of the teacher's size at equal batch of each",
+        None,
+        "4 small",
+        ONE,
+    ),
     ("k-means", "k-means parts against consecutive ones", 1.01, "4 students, k-means", FOUR),
     ("random", "consecutive parts against random ones", None, FOUR, "4 students, random"),
     ("small-random", "consecutive parts against random ones, small students", None, "4 small", "4 small, random"),
-)  # fmt: skip
+)
 
 
 # ---- the plane
@@ -292,16 +327,20 @@ def frontier_rows(found: Mapping[str, Mapping[int, Any]]) -> list[dict[str, Any]
         latency = 1000 * min(cost["latency_seconds"]["batch 1"] for cost in costs)
         memory = costs[0]["parameters"]
         students = STUDENTS.get(name) or STUDENTS[f"{name}, adversarial"]
-        rows.append({
-            "name": name, "quality": [run["metrics"]["fid"] for run in runs.values()], "latency": latency, "memory": memory,
-            "used": memory / students, "passes": costs[0]["training_passes"],
-        })  # fmt: skip
+        rows.append(
+            {
+                "name": name,
+                "quality": [run["metrics"]["fid"] for run in runs.values()],
+                "latency": latency,
+                "memory": memory,
+                "used": memory / students,
+                "passes": costs[0]["training_passes"],
+            }
+        )
     return rows
 
 
-def plot(
-    rows: Sequence[Mapping[str, Any]], panels: Sequence[tuple[str, str]], metric: str, path: Path
-) -> None:  # fmt: skip
+def plot(rows: Sequence[Mapping[str, Any]], panels: Sequence[tuple[str, str]], metric: str, path: Path) -> None:
     """The metric against latency, size, memory and training cost, an arm a number."""
     matplotlib.rcParams["svg.hashsalt"] = "stillhouse"
     figure = Figure(figsize=(9.5, 4.1 * -(-len(panels) // 2)), layout="constrained")
@@ -310,8 +349,15 @@ def plot(
         for number, row in enumerate(rows, 1):
             values, small = row["quality"], "small" in row["name"]
             middle = mean(values)
-            axis.errorbar(row[key], middle, [[middle - min(values)], [max(values) - middle]],
-                          fmt="s" if small else "o", color="C1" if small else "C0", markersize=4, linewidth=0.8)  # fmt: skip
+            axis.errorbar(
+                row[key],
+                middle,
+                [[middle - min(values)], [max(values) - middle]],
+                fmt="s" if small else "o",
+                color="C1" if small else "C0",
+                markersize=4,
+                linewidth=0.8,
+            )
             axis.annotate(
                 str(number),
                 (row[key], middle),
@@ -339,10 +385,16 @@ def plot(
 def plane_rows(found: Mapping[str, Mapping[int, Any]]) -> list[dict[str, Any]]:
     """An arm in the plane a row."""
     return [
-        {"name": name, "quality": [run["w2"] for run in runs.values()], "memory": first["parameters"], "used": first["used"],
-         "passes": first["passes"]}
-        for name, runs in found.items() for first in [next(iter(runs.values()))]
-    ]  # fmt: skip
+        {
+            "name": name,
+            "quality": [run["w2"] for run in runs.values()],
+            "memory": first["parameters"],
+            "used": first["used"],
+            "passes": first["passes"],
+        }
+        for name, runs in found.items()
+        for first in [next(iter(runs.values()))]
+    ]
 
 
 def write() -> None:
@@ -356,8 +408,10 @@ def write() -> None:
         collect(found)
         rows = frontier_rows(found)
         for row in rows:
-            print(f"{row['name']:36} FID {mean(row['quality']):7.3f} ({len(row['quality'])} seeds)  {row['latency']:.2f} ms  "
-                  f"{row['used']:,.0f} of {row['memory']:,} parameters  {row['passes']:,.0f} passes")  # fmt: skip
+            print(
+                f"{row['name']:36} FID {mean(row['quality']):7.3f} ({len(row['quality'])} seeds)  {row['latency']:.2f} ms  "
+                f"{row['used']:,.0f} of {row['memory']:,} parameters  {row['passes']:,.0f} passes"
+            )
         plot(rows, PANELS, "FID", BENCH.results_file.with_name("multi_student-digits.svg"))
         made += claims(found)
     print(BENCH.write(made))

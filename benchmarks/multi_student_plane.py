@@ -37,12 +37,16 @@ class ClassDenoiser(nn.Module):
     def __init__(self, width: int = 128, depth: int = 3) -> None:
         super().__init__()
         self.preconditioning, self.sample_shape, self.null_condition = Edm(), SHAPE, None
-        self.unet = nn.ModuleDict({
-            "class_embedding": nn.Embedding(CLASSES, 8),
-            "first": nn.Sequential(nn.Linear(3 + 8, width), nn.SiLU()),
-            "hidden": nn.Sequential(*(layer for _ in range(depth - 1) for layer in (nn.Linear(width, width), nn.SiLU()))),
-            "last": nn.Linear(width, 2),
-        })  # fmt: skip
+        self.unet = nn.ModuleDict(
+            {
+                "class_embedding": nn.Embedding(CLASSES, 8),
+                "first": nn.Sequential(nn.Linear(3 + 8, width), nn.SiLU()),
+                "hidden": nn.Sequential(
+                    *(layer for _ in range(depth - 1) for layer in (nn.Linear(width, width), nn.SiLU()))
+                ),
+                "last": nn.Linear(width, 2),
+            }
+        )
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
         """c_skip x + c_out F(c_in x; c_noise, class)."""
@@ -153,16 +157,31 @@ def start(teacher: ClassDenoiser, arm: PlaneArm, part: tuple[int, ...], number: 
 
 
 def stage(
-    teacher: ClassDenoiser, student: Any, critic: Any, arm: PlaneArm, part: tuple[int, ...], rate: float, gan: bool = False
-) -> ScoreDistillation:  # fmt: skip
+    teacher: ClassDenoiser,
+    student: Any,
+    critic: Any,
+    arm: PlaneArm,
+    part: tuple[int, ...],
+    rate: float,
+    gan: bool = False,
+) -> ScoreDistillation:
     """The engine of one stage of one student."""
     labels = torch.tensor(part)[torch.arange(2048) % len(part)]
     real = plane_points(labels, "real", *part).view(-1, *SHAPE)
     student, critic = (copy.deepcopy(network).requires_grad_(True) for network in (student, critic))
     numbers = Recipe(
-        batch=arm.batch, cadence=Cadence(2, 1), sigmas=(SIGMA,), student_lr=rate, fake_lr=2 * rate, weight_decay=0.0,
-        steps=2 * (arm.adversarial if gan else arm.matching), cooldown=0.3, ema_decay=0.95, gan_weight="auto" if gan else 0.0, gan_share=GAN_SHARE,
-    )  # fmt: skip
+        batch=arm.batch,
+        cadence=Cadence(2, 1),
+        sigmas=(SIGMA,),
+        student_lr=rate,
+        fake_lr=2 * rate,
+        weight_decay=0.0,
+        steps=2 * (arm.adversarial if gan else arm.matching),
+        cooldown=0.3,
+        ema_decay=0.95,
+        gan_weight="auto" if gan else 0.0,
+        gan_share=GAN_SHARE,
+    )
     head = nn.Sequential(nn.Linear(128, 64), nn.SiLU(), nn.Linear(64, 1), nn.Flatten(0)) if gan else None
     discriminator = Discriminator(head, critic) if head else None
     return ScoreDistillation(

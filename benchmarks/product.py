@@ -65,7 +65,9 @@ def generated_runs(folder: Path, count: int) -> None:
             place / "config.json",
             {"method": "dmd2", "config": {"data": "digits", "seed": i % 5, "student_updates": 300}},
         )
-        (place / "metrics.jsonl").write_text("".join(f'{{"stage": "student", "update": {u}, "seconds": {u}.5, "loss": 1.0}}\n' for u in range(200)))  # fmt: skip
+        (place / "metrics.jsonl").write_text(
+            "".join(f'{{"stage": "student", "update": {u}, "seconds": {u}.5, "loss": 1.0}}\n' for u in range(200))
+        )
         if i % 10 == 9:
             continue
         save_result(dataclasses.replace(result, summary=f"Run {i}. {result.summary}"), place / "result.json")
@@ -166,7 +168,15 @@ def measure_exports() -> dict[str, Any]:
                 continue
             run = stillhouse.run(method, out=Path(scratch) / method, quiet=True, **options)
             checks = [c for how in ("dynamic", "static") for c in export(run.folder, "onnx", int8=how).checks]  # type: ignore[arg-type]
-            found[method] = {c.name: {"difference_share": c.share, "bytes": c.size_bytes, "item_seconds": c.item_seconds, "metrics": c.metrics} for c in checks}  # fmt: skip
+            found[method] = {
+                c.name: {
+                    "difference_share": c.share,
+                    "bytes": c.size_bytes,
+                    "item_seconds": c.item_seconds,
+                    "metrics": c.metrics,
+                }
+                for c in checks
+            }
     return found
 
 

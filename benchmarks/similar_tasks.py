@@ -17,11 +17,10 @@ speed: seconds.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,8 @@ import torch
 from torch import nn
 
 from similar_tasks_claims import claims, tables
-from stillhouse.core.evidence import Bench, ClaimedArm, print_estimate
+from stillhouse.core.benchmark import Work, run_script, script_parser
+from stillhouse.core.evidence import Bench, ClaimedArm
 from stillhouse.core.options import to_plain
 from stillhouse.core.run import Run
 from stillhouse.methods.similar_tasks import Config
@@ -47,7 +47,6 @@ from stillhouse.vision.sources import Outputs, torch_source
 from stillhouse.vision.training import StepImages, accuracy
 
 bench = Bench("similar_tasks", Path(__file__).parent)
-Piece = tuple[dict[str, Any], Callable[[], Any]]
 ARMS: tuple[ArmName, ...] = (
     "weighted",
     "nearest",
@@ -299,7 +298,7 @@ def far_tasks(cell: Cell, size: Size) -> tuple[str, ...]:
     return tuple(task for task in size.config.source_tasks if task in (characters if clothing else fashion))
 
 
-def pieces(part: str, size_name: str) -> Iterator[tuple[Piece, int]]:
+def pieces(part: str, size_name: str) -> Iterator[Work]:
     """The work of a part."""
     size = SIZES[size_name]
     for cell, changes, compute, trainings in PARTS[part](size):
@@ -311,7 +310,7 @@ def pieces(part: str, size_name: str) -> Iterator[tuple[Piece, int]]:
             **{k: str(v) for k, v in changes.items()},
             "version": 1,
         }
-        yield (key, lambda config=config, compute=compute: compute(config)), trainings
+        yield Work(key, lambda config=config, compute=compute: compute(config), size.seconds * trainings)
 
 
 def arms_of(size_name: str) -> Iterator[ClaimedArm]:
@@ -330,41 +329,35 @@ def arms_of(size_name: str) -> Iterator[ClaimedArm]:
             yield ClaimedArm(f"{cell.target}, {labels} labels a class, {size_name}", arm)
 
 
+def known(size_name: str) -> dict[str, list[tuple[Cell | None, Mapping[str, Any], Any]]]:
+    """What is on disk, by part: cell, what differs in its config, value."""
+    found = {}
+    for part, listed in PARTS.items():
+        rows = zip(pieces(part, size_name), listed(SIZES[size_name]), strict=True)
+        values = [(cell, changes, bench.kept(work.key)) for work, (cell, changes, *_) in rows]
+        found[part] = [row for row in values if row[2] is not None]
+    return found
+
+
+def write(size_name: str) -> Path:
+    """The result file from what is on disk."""
+    bench.arms = list(arms_of(size_name))
+    return bench.write(claims(known(size_name), size_name))
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=list(PARTS))
+    parser = script_parser(__doc__, list(PARTS), table="the tables of docs/methods/similar_tasks.md")
     parser.add_argument("--size", choices=list(SIZES), default="small")
-    parser.add_argument("--minutes", type=float, default=float("inf"))
-    parser.add_argument("--estimate", action="store_true")
-    parser.add_argument("--table", action="store_true", help="the tables of docs/methods/similar_tasks.md")
     options = parser.parse_args()
+    size = options.size
     torch.set_num_threads(1)
-    started = time.monotonic()
-    for part in options.parts if not options.table else ():
-        listed = list(pieces(part, options.size))
-        left = [(piece, trainings) for piece, trainings in listed if not bench.has(piece[0])]
-        print_estimate(part, SIZES[options.size].seconds * sum(count for _, count in left), len(left))
-        for (key, compute), _ in left if not options.estimate else ():
-            if time.monotonic() - started > 60 * options.minutes:
-                break
-            bench.piece(key, compute)
-    if options.estimate:
-        return
-    found = {
-        part: [
-            (cell, changes, bench.kept(piece[0]))
-            for (piece, _), (cell, changes, *_) in zip(
-                pieces(part, options.size), PARTS[part](SIZES[options.size]), strict=True
-            )
-        ]
-        for part in PARTS
-    }
-    whole = {part: [row for row in rows if row[2] is not None] for part, rows in found.items()}
-    if options.table:
-        print(tables(whole, TARGETS))
-        return
-    bench.arms = list(arms_of(options.size))
-    print(bench.write(claims(whole, options.size)))
+    run_script(
+        bench,
+        options,
+        lambda part: pieces(part, size),
+        write=lambda: write(size),
+        table=lambda: tables(known(size), TARGETS),
+    )
 
 
 if __name__ == "__main__":

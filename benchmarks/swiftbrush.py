@@ -57,7 +57,7 @@ ARMS = (
     Variant("DMD2, sees images", {}, "dmd2", "", 2.0),
     Variant("guidance 1", {"guidance_scale": 1.0}, tuned_as="SwiftBrush"),
     Variant("guidance 4.5", {"guidance_scale": 4.5}, tuned_as="SwiftBrush"),
-)  # fmt: skip
+)
 NAMED = {arm.name: arm for arm in ARMS}
 
 
@@ -70,10 +70,15 @@ def teacher_path() -> Path:
 def options_of(arm: Variant, seed: int, rate: float, judged_on: str) -> dict[str, Any]:
     """All options of a run."""
     common = {
-        **SHARED, "seed": seed, "judged_on": judged_on, "student_lr": rate, "fake_lr": arm.fake_ratio * rate,
-        "guidance_scale": GUIDANCE, "student_updates": UPDATES if judged_on == "report" else TUNING_UPDATES,
+        **SHARED,
+        "seed": seed,
+        "judged_on": judged_on,
+        "student_lr": rate,
+        "fake_lr": arm.fake_ratio * rate,
+        "guidance_scale": GUIDANCE,
+        "student_updates": UPDATES if judged_on == "report" else TUNING_UPDATES,
         **arm.options,
-    }  # fmt: skip
+    }
     if arm.method == "dmd2":
         return {**common, "data": "captioned-digits", "teacher": str(teacher_path())}
     return {**common, **TEACHER}
@@ -132,8 +137,17 @@ class Pair:
         """A metric of another row of SwiftBrush's tables."""
         return [run(self.base, seed, rate_of(self.base), "report")["others"][name][metric] for seed in self.seeds]
 
-    def claim(self, id: str, statement: str, top: Sequence[float], bottom: Sequence[float], threshold: str,
-              note: str = "", *, difference: bool = False) -> Claim:  # fmt: skip
+    def claim(
+        self,
+        id: str,
+        statement: str,
+        top: Sequence[float],
+        bottom: Sequence[float],
+        threshold: str,
+        note: str = "",
+        *,
+        difference: bool = False,
+    ) -> Claim:
         """A ratio (or difference) with its verdict; the paper's figures are of another scale, so none is beside it."""
         found = ratio_of_means(top, bottom)
         if difference:
@@ -152,19 +166,51 @@ def alignment_claims() -> list[Claim]:
     mine, unseen = pair.of(OURS, "attribute_accuracy"), pair.of(OURS, "held_out_accuracy")
     of_teacher = mean(pair.row(TEACHER_ROW, "held_out_accuracy"))
     return [
-        pair.claim("alignment-teacher", "Attribute accuracy against the teacher's", mine,
-                   pair.row(TEACHER_ROW, "attribute_accuracy"), ">= 0.95"),
-        pair.claim("alignment-chance", "Attribute accuracy above captions dealt at random", mine,
-                   pair.row(CHANCE_ROW, "attribute_accuracy"), ">= 0.2", difference=True),
-        pair.claim("unseen-prompts", "Attribute accuracy on held-out combinations against all", unseen, mine, ">= 0.95",
-                   f"the teacher's {of_teacher:.3f}"),
-        pair.claim("fid-teacher", "One step, FID against the guided teacher's 30 passes", pair.of(OURS, "fid"),
-                   pair.row(TEACHER_ROW, "fid"), "<= 1.0"),
-        pair.claim("fid-start", "One step, FID against the teacher with one pass, which the student starts as", pair.of(OURS, "fid"),
-                   pair.row("teacher, one pass", "fid"), "<= 1.0"),
-        pair.claim("recall-teacher", "One step, recall against the guided teacher's", pair.of(OURS, "recall"),
-                   pair.row(TEACHER_ROW, "recall"), ">= 0.95"),
-    ]  # fmt: skip
+        pair.claim(
+            "alignment-teacher",
+            "Attribute accuracy against the teacher's",
+            mine,
+            pair.row(TEACHER_ROW, "attribute_accuracy"),
+            ">= 0.95",
+        ),
+        pair.claim(
+            "alignment-chance",
+            "Attribute accuracy above captions dealt at random",
+            mine,
+            pair.row(CHANCE_ROW, "attribute_accuracy"),
+            ">= 0.2",
+            difference=True,
+        ),
+        pair.claim(
+            "unseen-prompts",
+            "Attribute accuracy on held-out combinations against all",
+            unseen,
+            mine,
+            ">= 0.95",
+            f"the teacher's {of_teacher:.3f}",
+        ),
+        pair.claim(
+            "fid-teacher",
+            "One step, FID against the guided teacher's 30 passes",
+            pair.of(OURS, "fid"),
+            pair.row(TEACHER_ROW, "fid"),
+            "<= 1.0",
+        ),
+        pair.claim(
+            "fid-start",
+            "One step, FID against the teacher with one pass, which the student starts as",
+            pair.of(OURS, "fid"),
+            pair.row("teacher, one pass", "fid"),
+            "<= 1.0",
+        ),
+        pair.claim(
+            "recall-teacher",
+            "One step, recall against the guided teacher's",
+            pair.of(OURS, "recall"),
+            pair.row(TEACHER_ROW, "recall"),
+            ">= 0.95",
+        ),
+    ]
 
 
 def ablation_claims() -> list[Claim]:
@@ -173,20 +219,48 @@ def ablation_claims() -> list[Claim]:
     sds, plain, dmd2 = (NAMED[name] for name in ("no fake score (SDS)", "no re-parametrisation", "DMD2, sees images"))
     if (pair := Pair(sds)).seeds:
         made += [
-            pair.claim("vsd-sds-fid", "FID against score distillation sampling's", pair.of(OURS, "fid"), pair.of(sds, "fid"), "<= 0.9"),
-            pair.claim("vsd-sds-recall", "Recall above score distillation sampling's", pair.of(OURS, "recall"),
-                       pair.of(sds, "recall"), ">= 0.05", difference=True),
-        ]  # fmt: skip
+            pair.claim(
+                "vsd-sds-fid",
+                "FID against score distillation sampling's",
+                pair.of(OURS, "fid"),
+                pair.of(sds, "fid"),
+                "<= 0.9",
+            ),
+            pair.claim(
+                "vsd-sds-recall",
+                "Recall above score distillation sampling's",
+                pair.of(OURS, "recall"),
+                pair.of(sds, "recall"),
+                ">= 0.05",
+                difference=True,
+            ),
+        ]
     if (pair := Pair(plain)).seeds:
-        made.append(pair.claim("reparametrisation", "FID with re-parametrisation against without", pair.of(OURS, "fid"), pair.of(plain, "fid"), "<= 0.9"))  # fmt: skip
+        made.append(
+            pair.claim(
+                "reparametrisation",
+                "FID with re-parametrisation against without",
+                pair.of(OURS, "fid"),
+                pair.of(plain, "fid"),
+                "<= 0.9",
+            )
+        )
     if (pair := Pair(dmd2)).seeds:
         made += [
-            pair.claim(f"dmd2-{metric}", f"{title} without an image against DMD2's with images, at equal student updates",
-                       pair.of(OURS, metric), pair.of(dmd2, metric), threshold,
-                       f"{pair.passes(OURS):,} passes against {pair.passes(dmd2):,}; "
-                       "DMD2 has prompts and images of every combination")
-            for metric, title, threshold in (("fid", "FID", "<= 1.5"), ("attribute_accuracy", "Attribute accuracy", ">= 0.95"))
-        ]  # fmt: skip
+            pair.claim(
+                f"dmd2-{metric}",
+                f"{title} without an image against DMD2's with images, at equal student updates",
+                pair.of(OURS, metric),
+                pair.of(dmd2, metric),
+                threshold,
+                f"{pair.passes(OURS):,} passes against {pair.passes(dmd2):,}; "
+                "DMD2 has prompts and images of every combination",
+            )
+            for metric, title, threshold in (
+                ("fid", "FID", "<= 1.5"),
+                ("attribute_accuracy", "Attribute accuracy", ">= 0.95"),
+            )
+        ]
     return made
 
 
@@ -197,10 +271,16 @@ def guidance_claims() -> list[Claim]:
     if not pair.seeds:
         return []
     return [
-        pair.claim(f"guidance-{metric}", f"{metric.replace('_', ' ').capitalize()} at guidance 4.5 against at 1", pair.of(high, metric),
-                   pair.of(low, metric), threshold, f"at {GUIDANCE:g} {mean(pair.of(OURS, metric)):.3f}")
+        pair.claim(
+            f"guidance-{metric}",
+            f"{metric.replace('_', ' ').capitalize()} at guidance 4.5 against at 1",
+            pair.of(high, metric),
+            pair.of(low, metric),
+            threshold,
+            f"at {GUIDANCE:g} {mean(pair.of(OURS, metric)):.3f}",
+        )
         for metric, threshold in (("precision", ">= 1.0"), ("recall", "<= 1.0"), ("attribute_accuracy", ">= 1.0"))
-    ]  # fmt: skip
+    ]
 
 
 def mean(values: Sequence[float]) -> float:

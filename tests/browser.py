@@ -71,7 +71,7 @@ class Browser:
     def press(self, key: str) -> None:
         """One key, such as Tab or Enter."""
         text = {"Enter": "\r", "Space": " "}.get(key, "")
-        code = {"Tab": 9, "Enter": 13, "Space": 32}[key]
+        code = {"Tab": 9, "Enter": 13, "Space": 32, "ArrowLeft": 37, "ArrowRight": 39}[key]
         name = " " if key == "Space" else key
         for kind in ("keyDown", "keyUp"):
             self.call(

@@ -1,15 +1,27 @@
 """Small source trees for the tests of the code corpus and the code encoder."""
 
 SOURCES = {
-    "python": ("m.py", 'class A:\n    @wrap\n    def load(self, path):\n        """Load a table from a path.\n\n        More.\n        """\n        table = read(path)\n        return table\n'),
-    "java": ("M.java", "class A {\n  /** Adds two numbers.\n   * @param a first\n   */\n  @Override public int add(int a, int b) { int sum = a + b; return sum; }\n}\n"),
-    "javascript": ("m.js", "/** Adds two numbers. */\nexport function add(aa, bb) { return aa + bb; }\n// not a doc\n\nconst twice = (xx) => { return xx + xx; };\nlist.map(function (y) { return y; });\n"),
+    "python": (
+        "m.py",
+        'class A:\n    @wrap\n    def load(self, path):\n        """Load a table from a path.\n\n        More.\n        """\n        table = read(path)\n        return table\n',
+    ),
+    "java": (
+        "M.java",
+        "class A {\n  /** Adds two numbers.\n   * @param a first\n   */\n  @Override public int add(int a, int b) { int sum = a + b; return sum; }\n}\n",
+    ),
+    "javascript": (
+        "m.js",
+        "/** Adds two numbers. */\nexport function add(aa, bb) { return aa + bb; }\n// not a doc\n\nconst twice = (xx) => { return xx + xx; };\nlist.map(function (y) { return y; });\n",
+    ),
     "go": ("m.go", "package m\n// Add adds two numbers,\n// slowly.\nfunc Add(a int) int { return a }\n"),
-    "c_sharp": ("M.cs", 'class A {\n  /// <summary>\n  /// Adds two numbers.\n  /// </summary>\n  /// <param name="a">x</param>\n  public int Add(int a) { return a; }\n}\n'),
+    "c_sharp": (
+        "M.cs",
+        'class A {\n  /// <summary>\n  /// Adds two numbers.\n  /// </summary>\n  /// <param name="a">x</param>\n  public int Add(int a) { return a; }\n}\n',
+    ),
     "cpp": ("m.cpp", "// Adds two numbers.\ntemplate <class T> T add(T a) { return a; }\nint declared(int x);\n"),
     "ruby": ("m.rb", "class A\n  # Adds two numbers.\n  def add(a)\n    a\n  end\nend\n"),
     "php": ("m.php", "<?php\n/** Adds two numbers.\n * @return int */\nfunction add($aa) { return $aa + $aa; }\n"),
-}  # fmt: skip
+}
 """Language -> file name and text: one documented function each, with traps around it."""
 
 VERBS = ("load", "save", "parse", "count", "merge", "split", "find", "sort", "join", "check", "print", "close")

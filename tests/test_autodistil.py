@@ -205,7 +205,15 @@ def test_only_what_a_slice_reads_gets_a_gradient():
 
 
 def teacher_like(kind, **changes):
-    size = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 60, "max_position_embeddings": 20, **changes}  # fmt: skip
+    size = {
+        "hidden_size": 24,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "vocab_size": 60,
+        "max_position_embeddings": 20,
+        **changes,
+    }
     kinds = {
         "bert": (BertConfig, BertModel),
         "roberta": (RobertaConfig, RobertaModel),
@@ -324,7 +332,11 @@ def test_malformed_sub_spaces_are_refused(text, words):
 
 
 def test_wrong_options_are_refused():
-    for options, words in (({"batch": 0}, "batch is 0"), ({"teacher_layer": 2}, "count from the end"), ({"spaces": (SPACES[0],) * 2}, "called 'small'")):  # fmt: skip
+    for options, words in (
+        ({"batch": 0}, "batch is 0"),
+        ({"teacher_layer": 2}, "count from the end"),
+        ({"spaces": (SPACES[0],) * 2}, "called 'small'"),
+    ):
         with pytest.raises(UserError, match=words):
             Config(**options)
 
@@ -332,7 +344,11 @@ def test_wrong_options_are_refused():
 def test_architectures_are_read_and_have_a_home():
     spaces = [parse_space(text) for text in SPACES]
     assert home_of(parse_architecture("l3-a2-h24-f48"), spaces).name == "small"
-    for text, words in (("L3-A2-H24-F47", "outside every sub-space"), ("L3-A5-H24-F48", "not divisible"), ("3 layers", "no architecture")):  # fmt: skip
+    for text, words in (
+        ("L3-A2-H24-F47", "outside every sub-space"),
+        ("L3-A5-H24-F48", "not divisible"),
+        ("3 layers", "no architecture"),
+    ):
         with pytest.raises(UserError, match=words):
             home_of(parse_architecture(text), spaces)
 
@@ -413,7 +429,9 @@ def test_students_by_hand_are_within_the_budget():
     found = hand_designed(teacher, multiply_adds(teacher) * 10 // 27, 12)
     assert found["by hand: full width, fewer layers"] == Architecture(2, 12, 384, 1536)
     assert all(multiply_adds(s) <= multiply_adds(teacher) / 2.7 and s.hidden % s.heads == 0 for s in found.values())
-    assert found["by hand: all layers, narrower"].layers == 6 and found["by hand: half the layers, narrower"].layers == 3  # fmt: skip
+    assert (
+        found["by hand: all layers, narrower"].layers == 6 and found["by hand: half the layers, narrower"].layers == 3
+    )
     assert "by hand: full width, fewer layers" not in hand_designed(teacher, multiply_adds(teacher) // 10, 12)
 
 
@@ -455,7 +473,10 @@ def test_texts_that_cannot_be_read_are_refused(tmp_path):
 
 def test_paragraphs_and_sentences():
     assert paragraphs("one\ntwo\n\n three ") == ["one two", "three"] and paragraphs("a\nb\n") == ["a", "b"]
-    assert sentences("This one has five words. No. And this one has them too!") == ["This one has five words.", "And this one has them too!"]  # fmt: skip
+    assert sentences("This one has five words. No. And this one has them too!") == [
+        "This one has five words.",
+        "And this one has them too!",
+    ]
 
 
 def test_prose_with_a_public_home(public_data):
@@ -473,7 +494,15 @@ def teacher_folder(tmp_path_factory):
     torch.manual_seed(0)
     texts = some_texts(120, classes=4)
     tokenizer = some_tokenizer(texts, pieces=90)
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=48, max_position_embeddings=32, pad_token_id=0)  # fmt: skip
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=32,
+        pad_token_id=0,
+    )
     model = BertModel(config)
     for parameter in model.parameters():
         if parameter.ndim > 1:
@@ -503,7 +532,20 @@ def options(teacher_folder):
 def finished(teacher_folder, tmp_path_factory):
     """One finished run with a task."""
     out = tmp_path_factory.mktemp("finished") / "run"
-    return stillhouse.run("autodistil", out=out, quiet=True, data=str(teacher_folder / "texts.txt"), teacher=str(teacher_folder), spaces=SPACES, held_texts=10, max_tokens=12, updates=60, batch=8, task=str(teacher_folder / "task.csv"), task_updates=4)  # fmt: skip
+    return stillhouse.run(
+        "autodistil",
+        out=out,
+        quiet=True,
+        data=str(teacher_folder / "texts.txt"),
+        teacher=str(teacher_folder),
+        spaces=SPACES,
+        held_texts=10,
+        max_tokens=12,
+        updates=60,
+        batch=8,
+        task=str(teacher_folder / "task.csv"),
+        task_updates=4,
+    )
 
 
 def test_run_teaches_and_ends_in_arms_that_are_costed_alike(finished):
@@ -527,11 +569,19 @@ def test_saved_student_is_the_slice_and_opens_with_its_tokenizer(finished):
     shape = parse_architecture(
         family.pick(max_flops=family.front.teacher_costs.multiply_adds * 10 // 27).shape.__str__()
     )
-    network = load_elastic(next((finished.model_folder / "super").glob(f"{home_of(shape, [parse_space(s) for s in SPACES]).name}*")))  # fmt: skip
+    network = load_elastic(
+        next((finished.model_folder / "super").glob(f"{home_of(shape, [parse_space(s) for s in SPACES]).name}*"))
+    )
     model = AutoModel.from_pretrained(finished.model_folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(finished.model_folder)
     given = tokenizer(["the old cat sleeps", "a bird"], padding=True, return_tensors="pt")
-    batch = Batch(given["input_ids"], given["input_ids"], torch.ones(2), given["attention_mask"].bool(), torch.zeros_like(given["input_ids"]))  # fmt: skip
+    batch = Batch(
+        given["input_ids"],
+        given["input_ids"],
+        torch.ones(2),
+        given["attention_mask"].bool(),
+        torch.zeros_like(given["input_ids"]),
+    )
     made = model(input_ids=given["input_ids"], attention_mask=given["attention_mask"]).last_hidden_state
     assert torch.allclose(network(shape, batch)[batch.mask], made[batch.mask], atol=1e-5)
 
@@ -559,14 +609,18 @@ def test_search_scores_are_the_relation_losses_of_the_exported_students(finished
     total = tokens = 0
     for batch, theirs in room.select.batches:
         ours = projections(student, batch, [layer])[layer]
-        parts = [relation_kl(relation_scores(o, room.select.relation_heads), t, batch.mask) for o, t in zip(ours, theirs, strict=True)]  # fmt: skip
+        parts = [
+            relation_kl(relation_scores(o, room.select.relation_heads), t, batch.mask)
+            for o, t in zip(ours, theirs, strict=True)
+        ]
         total, tokens = total + float(sum(parts)) * int(batch.mask.sum()), tokens + int(batch.mask.sum())
     assert one.loss == pytest.approx(total / tokens, rel=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("stage", "update"), [("super-network small", 2), ("super-network tiny", 1), ("the same architecture, distilled alone", 2)]
-)  # fmt: skip
+    ("stage", "update"),
+    [("super-network small", 2), ("super-network tiny", 1), ("the same architecture, distilled alone", 2)],
+)
 def test_stopped_stage_resumes_to_the_same_students(options, tmp_path, monkeypatch, stage, update):
     given = {**options, "spaces": SPACES}
     if not hasattr(test_stopped_stage_resumes_to_the_same_students, "straight"):
@@ -619,7 +673,9 @@ def test_teacher_without_queries_is_refused(options, tmp_path, teacher_folder):
     model = DistilBertModel(DistilBertConfig(dim=8, n_heads=2, n_layers=1, hidden_dim=8, vocab_size=20))
     model.save_pretrained(tmp_path / "teacher")
     with pytest.raises(UserError, match="of a distilbert model cannot be read; give a teacher of type bert"):
-        stillhouse.run("autodistil", out=tmp_path / "run", quiet=True, **{**options, "teacher": str(tmp_path / "teacher")})  # fmt: skip
+        stillhouse.run(
+            "autodistil", out=tmp_path / "run", quiet=True, **{**options, "teacher": str(tmp_path / "teacher")}
+        )
 
 
 # commands
@@ -658,7 +714,9 @@ def test_wrong_picks_are_refused(finished, capsys, tmp_path):
 
 def test_onnx_file_is_the_student_and_eight_bits_are_close(finished, capsys, tmp_path):
     onnx = pytest.importorskip("onnxruntime")
-    row = json.loads(told(capsys, "pick", finished.folder, "--out", tmp_path / "small", "--format", "onnx-int8", "--json"))  # fmt: skip
+    row = json.loads(
+        told(capsys, "pick", finished.folder, "--out", tmp_path / "small", "--format", "onnx-int8", "--json")
+    )
     assert row["largest_difference"] < 1e-4 and row["int8_cosine"] > 0.98
     assert [f.name for f in (tmp_path / "small").glob("*.onnx")] == ["model-int8.onnx"]
     session = onnx.InferenceSession(str(tmp_path / "small" / "model-int8.onnx"))

@@ -14,7 +14,6 @@ import pytest
 from code_samples import SOURCES, write_repositories
 from stillhouse.core.errors import UserError
 from stillhouse.corpus.bm25 import bm25, words
-from stillhouse.corpus.code_duplicates import near_duplicates, shingles, signature, similarity
 from stillhouse.corpus.code_files import (
     CodeFile,
     Skipped,
@@ -40,6 +39,7 @@ from stillhouse.corpus.code_retrieval import (
 )
 from stillhouse.corpus.code_rewrites import renamed, rewritten, rewritten_python, without_comments
 from stillhouse.corpus.code_sets import documented, load_code, split_functions, without_near_duplicates
+from stillhouse.corpus.near_duplicates import character_shingles, near_duplicates, signature, similarity
 
 
 def parsed(language, text):
@@ -93,13 +93,13 @@ def test_what_does_not_parse_is_counted():
     [
         ('r"""Return the  sum of\n    two numbers.\n\n    More here."""', "Return the sum of two numbers."),
         ("/** Gets {@link Foo} of it now. \n * @return x */", "Gets Foo of it now."),
-        ("/// <summary>\n/// Reads <see cref=\"T:Row\"/> of it.\n/// </summary>", "Reads Row of it."),
+        ('/// <summary>\n/// Reads <see cref="T:Row"/> of it.\n/// </summary>', "Reads Row of it."),
         ('"""Run :func:`~a.b` and ``c`` now.\n    :param x: y"""', "Run a.b and c now."),
         ('"""Helper."""', ""),
         ('"""Das ist schön und gut."""', ""),
         ("", ""),
     ],
-)  # fmt: skip
+)
 def test_documentation_is_its_first_paragraph_without_markup(raw, clean):
     assert clean_doc(raw) == clean
 
@@ -175,10 +175,12 @@ def test_signatures_estimate_the_jaccard_similarity():
     draw = random.Random(0)
     one = "".join(draw.choices("abcdefgh ", k=2000))
     other = one[:1500] + "".join(draw.choices("abcdefgh ", k=500))
-    a, b = set(shingles(one).tolist()), set(shingles(other).tolist())
+    a, b = set(character_shingles(one).tolist()), set(character_shingles(other).tolist())
     truth = len(a & b) / len(a | b)
-    assert similarity(signature(shingles(one)), signature(shingles(other))) == pytest.approx(truth, abs=0.1)
-    assert len(shingles("abcdef")) == 2 and len(shingles("a")) == 1
+    assert similarity(signature(character_shingles(one)), signature(character_shingles(other))) == pytest.approx(
+        truth, abs=0.1
+    )
+    assert len(character_shingles("abcdef")) == 2 and len(character_shingles("a")) == 1
 
 
 def test_near_duplicates_point_to_the_first():
@@ -227,7 +229,9 @@ def work(values, limit=3):
 @pytest.mark.parametrize("values", [[1, 2, 3], [0, 5], [4, 60, 2, 9]])
 @pytest.mark.parametrize("limit", [2, 4, 12])
 def test_a_rewritten_python_function_does_the_same(values, limit):
-    made = rewritten_python(TRICKY, ["alpha", "beta", "gamma", "delta", "omega", "kappa", "sigma", "rho", "tau", "phi"], random.Random(1))  # fmt: skip
+    made = rewritten_python(
+        TRICKY, ["alpha", "beta", "gamma", "delta", "omega", "kappa", "sigma", "rho", "tau", "phi"], random.Random(1)
+    )
     assert "while" in made and "comment" not in made and "total" not in made and "work" not in made
 
     def result(source, *arguments):
@@ -241,8 +245,14 @@ def test_a_rewritten_python_function_does_the_same(values, limit):
 
 def test_names_that_others_see_stay():
     code = "def f(self, key):\n    global count\n    import os.path\n    count = g(key=key)\n    inner = lambda v: v\n    return count\n"
-    assert rewritten_python(code, ["alpha", "beta"], random.Random(0)).replace("\n", "") == ast.unparse(ast.parse(code)).replace("\n", "")  # fmt: skip
-    plain = rewritten_python("def f(self, key):\n    global count\n    count = g(key=key)\n    return count\n", ["alpha", "beta"], random.Random(0))  # fmt: skip
+    assert rewritten_python(code, ["alpha", "beta"], random.Random(0)).replace("\n", "") == ast.unparse(
+        ast.parse(code)
+    ).replace("\n", "")
+    plain = rewritten_python(
+        "def f(self, key):\n    global count\n    count = g(key=key)\n    return count\n",
+        ["alpha", "beta"],
+        random.Random(0),
+    )
     assert "global count" in plain and "key=" in plain and "self" in plain
 
 

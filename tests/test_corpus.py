@@ -55,7 +55,9 @@ def test_a_span_stays_on_its_words_whatever_is_replaced_around_it():
 
 def test_rewriting_by_hand():
     text = "I am Rose and I sleep badly"
-    made = rewrite(text, [Replacement(5, 9, "[NAME]"), Replacement(16, 21, "rest")], [Span(14, 27), Span(5, 9), Span(7, 12)])  # fmt: skip
+    made = rewrite(
+        text, [Replacement(5, 9, "[NAME]"), Replacement(16, 21, "rest")], [Span(14, 27), Span(5, 9), Span(7, 12)]
+    )
     assert made.text == "I am [NAME] and I rest badly"
     assert [s.of(made.text) for s in made.spans] == ["I rest badly", "[NAME]", "[NAME] an"]
     assert rewrite("ab", [Replacement(2, 2, "!")], [Span(0, 2)]).spans[0] == Span(0, 2), (
@@ -178,7 +180,17 @@ def test_cleaning_keeps_answers_where_they_are():
     assert made.text == "I never sleep & cafés close"
     assert [s and s.of(made.text) for s in made.spans] == ["sleep & cafés", None]
     assert clean("no change here 👩‍👧").text == "no change here 👩‍👧"
-    reasons = [unusable(clean(t).text) for t in ("", "<p> </p>", "see https://x.org/a", "me too", "Welcome to the forum, all of you!", "this is a whole post")]  # fmt: skip
+    reasons = [
+        unusable(clean(t).text)
+        for t in (
+            "",
+            "<p> </p>",
+            "see https://x.org/a",
+            "me too",
+            "Welcome to the forum, all of you!",
+            "this is a whole post",
+        )
+    ]
     assert reasons == ["empty", "empty", "only links", "too short", "boilerplate", None]
     assert fingerprint("I sleep, badly!") == fingerprint("i SLEEP badly") != fingerprint("i sleep")
 
@@ -215,7 +227,12 @@ def test_one_user_with_nine_tenths_of_the_posts_does_not_decide_the_data():
 
 def test_bots_moderators_and_passers_by_are_left_out():
     activity = {f"u{i}": some_activity(5) for i in range(4)}
-    activity |= {"bot": some_activity(3, copies=9), "mod": some_activity(9, staff=True), "once": some_activity(2), "burst": some_activity(9, months=1)}  # fmt: skip
+    activity |= {
+        "bot": some_activity(3, copies=9),
+        "mod": some_activity(9, staff=True),
+        "once": some_activity(2),
+        "burst": some_activity(9, months=1),
+    }
     assert regular_users(activity, Rule(top_share=0), Funnel()) == {"u0", "u1", "u2", "u3"}
     with pytest.raises(UserError, match="0 of 8 users write regularly enough"):
         regular_users(activity, Rule(min_posts=50), Funnel())

@@ -217,9 +217,14 @@ def test_scheduler_decides_how_a_folder_is_read(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    ["[]", '{"noise": {"prediction": "edm", "colour": 1}}', '{"noise": {"prediction": "flow", "alphas_cumprod": [0.9]}}',
-     '{"noise": {"prediction": "epsilon"}}', '{"noise": {"prediction": "edm"}, "null_class": "x"}'],
-)  # fmt: skip
+    [
+        "[]",
+        '{"noise": {"prediction": "edm", "colour": 1}}',
+        '{"noise": {"prediction": "flow", "alphas_cumprod": [0.9]}}',
+        '{"noise": {"prediction": "epsilon"}}',
+        '{"noise": {"prediction": "edm"}, "null_class": "x"}',
+    ],
+)
 def test_damaged_settings_are_one_line(tmp_path, content):
     tiny_unet().save_pretrained(tmp_path / "t")
     (tmp_path / "t" / "stillhouse.json").write_text(content)

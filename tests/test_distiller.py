@@ -52,7 +52,21 @@ def told(out):
     return TeacherBatch(out.logits, torch.stack([h[:, 0] for h in out.hidden], 1), states, shares)
 
 
-OBJECTIVES = ("ce", "mse", "cos", "pkd", "l2", "mi", "nce", "nwj", "tuba", "att_mse", "att_mse_sum", "att_ce", "att_ce_mean")  # fmt: skip
+OBJECTIVES = (
+    "ce",
+    "mse",
+    "cos",
+    "pkd",
+    "l2",
+    "mi",
+    "nce",
+    "nwj",
+    "tuba",
+    "att_mse",
+    "att_mse_sum",
+    "att_ce",
+    "att_ce_mean",
+)
 
 
 @pytest.mark.parametrize(("objective", "mapping"), itertools.product(OBJECTIVES, ("skip", "last", "emd")))
@@ -84,7 +98,9 @@ def test_flow_weights_of_layers_move_and_sum_to_one():
     before = guide.teacher_weights.clone()
     guide(outputs(SMALL), told(outputs(LARGE)), torch.ones(8, 4, dtype=torch.bool), learn_student=True)
     assert not guide.teacher_weights.equal(before)
-    assert float(guide.teacher_weights.sum()) == pytest.approx(1) and float(guide.student_weights.sum()) == pytest.approx(1)  # fmt: skip
+    assert float(guide.teacher_weights.sum()) == pytest.approx(1) and float(
+        guide.student_weights.sum()
+    ) == pytest.approx(1)
 
 
 def test_balance_gives_the_gradients_their_ratio():
@@ -102,7 +118,10 @@ def test_balance_gives_the_gradients_their_ratio():
 def test_controls_are_the_pipeline_without_its_parts():
     whole = Pipeline(("swap",), True, "mi", 0.5, "emd", "ce", 0.2)
     found = compared_pipelines(whole)
-    assert found["student without distillation"].hard_weight == 1 and not found["student without distillation"].augmentation  # fmt: skip
+    assert (
+        found["student without distillation"].hard_weight == 1
+        and not found["student without distillation"].augmentation
+    )
     assert found["student without the intermediate loss"].augmentation == ("swap",)
     assert found["student without augmentation"].intermediate == "mi"
     assert list(compared_pipelines(Pipeline())) == ["student without distillation"]
@@ -290,7 +309,9 @@ def made_up(data, best, seed):
     trials = []
     for _ in range(30):
         levels = {f.name: f.levels[int(random.integers(len(f.levels)))] for f in factors}
-        quality = 0.6 + 0.2 * (levels["intermediate"] == best) + 0.05 * (levels["mixup"] == "yes") + random.normal(0, 0.01)  # fmt: skip
+        quality = (
+            0.6 + 0.2 * (levels["intermediate"] == best) + 0.05 * (levels["mixup"] == "yes") + random.normal(0, 0.01)
+        )
         trials.append(Trial(levels, quality, quality, 1.0, 1000))
     return Study(data, data, {"classes": float(seed), "log texts": 3.0}, 0.9, tuple(trials))
 

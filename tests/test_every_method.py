@@ -9,6 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 import stillhouse
+from golden import ELSEWHERE, EQUAL, GOLDEN, golden_of, machine, timeless_records
 from rows import ROWS
 from stillhouse import launch
 from stillhouse.catalog import CATALOG, load_method
@@ -50,6 +51,20 @@ def test_finished_run_is_complete(method, finished):
     report = html.unescape((run.folder / "report.html").read_text(encoding="utf-8"))
     assert all(arm.name in report for arm in result.arms)
     assert (run.model_folder / "README.md").stat().st_size > 0
+
+
+def test_losses_and_metrics_are_the_golden_ones(method, finished):
+    """Refactoring keeps results; what is meant to change them makes golden.json anew (see golden.py)."""
+    found, golden = golden_of(finished(method)), GOLDEN[method]
+    assert found["losses"].keys() == golden["losses"].keys()
+    assert found["metrics"].keys() == golden["metrics"].keys()
+    same_machine = golden["machine"] == machine()
+    for loss, values in golden["losses"].items():
+        assert found["losses"][loss] == pytest.approx(values, rel=EQUAL if same_machine else ELSEWHERE, abs=1e-7), loss
+    for arm, metrics in golden["metrics"].items():
+        assert found["metrics"][arm].keys() == metrics.keys(), arm
+        if same_machine:  # elsewhere a rank or a prediction may change sides
+            assert found["metrics"][arm] == pytest.approx(metrics, rel=EQUAL, abs=1e-7, nan_ok=True), arm
 
 
 def test_model_loads(method, finished):
@@ -133,21 +148,6 @@ def test_resume_after_a_stop_equals_the_straight_run(method, finished, tmp_path,
             one, two = load_file(path), load_file(right[name])
             assert one.keys() == two.keys()
             assert all(one[key].equal(two[key]) for key in one), f"{name} differs after resuming"
-
-
-CACHED_STAGES = ("teacher", "pretraining", "language model", "critic")
-"""Trained once and cached: only the first run that needs one records it."""
-
-
-def timeless_records(folder):
-    """Lines of every metrics.jsonl without what depends on the clock or on what the cache held."""
-    files = sorted(folder.rglob("metrics.jsonl"))
-    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    return [
-        {key: value for key, value in line.items() if key != "seconds"}
-        for line in lines
-        if line["stage"] not in CACHED_STAGES
-    ]
 
 
 def test_estimate_says_what_it_will_cost(method):

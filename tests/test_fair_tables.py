@@ -336,8 +336,16 @@ def test_tabfairgan_rows_and_its_parity_term():
 
 def test_every_arm_is_measured(run):
     names = [arm.name for arm in run.result.arms]
-    for name in ("real rows", "copy of the training rows", "constant classifier", "marginals only", "VAE without fairness",
-                 "FLDGM GAN", "FLDGM diffusion", "TabFairGAN-style"):  # fmt: skip
+    for name in (
+        "real rows",
+        "copy of the training rows",
+        "constant classifier",
+        "marginals only",
+        "VAE without fairness",
+        "FLDGM GAN",
+        "FLDGM diffusion",
+        "TabFairGAN-style",
+    ):
         assert name in names
     arms = {arm.name: arm for arm in run.result.arms}
     assert arms["copy of the training rows"].metrics["authenticity"] == 0

@@ -66,6 +66,10 @@ def test_balanced_design():
 
 
 def test_main_effects_are_means():
-    trials = [{"loss": "a", "map": "x", "dummy": "1"}, {"loss": "a", "map": "y", "dummy": "1"}, {"loss": "c", "map": "x", "dummy": "1"}]  # fmt: skip
+    trials = [
+        {"loss": "a", "map": "x", "dummy": "1"},
+        {"loss": "a", "map": "y", "dummy": "1"},
+        {"loss": "c", "map": "x", "dummy": "1"},
+    ]
     found = main_effects(FACTORS, levels_of(FACTORS, trials), np.array([1.0, 2.0, 5.0]))
     assert found["loss"] == [("c", 5.0, 1), ("a", 1.5, 2)]

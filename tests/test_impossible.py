@@ -14,6 +14,7 @@ import torch
 
 import stillhouse
 from rows import ROWS
+from stillhouse.catalog import load_method
 from stillhouse.core import files
 from stillhouse.core.errors import UserError
 from stillhouse.core.run import Run, temporary_run
@@ -112,7 +113,14 @@ def group(sentences=LINES, *, both_ways=True):
 
 def test_candidate_pairs_are_ordered_only_where_order_matters():
     assert candidate_pairs(3, both_ways=True).tolist() == [[0, 1], [0, 2], [1, 2]]
-    assert sorted(map(tuple, candidate_pairs(3, both_ways=False).tolist())) == [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]  # fmt: skip
+    assert sorted(map(tuple, candidate_pairs(3, both_ways=False).tolist())) == [
+        (0, 1),
+        (0, 2),
+        (1, 0),
+        (1, 2),
+        (2, 0),
+        (2, 1),
+    ]
 
 
 def test_only_the_paraphrase_passes_and_the_funnel_counts_it():
@@ -510,3 +518,20 @@ def test_same_seed_same_pairs(monkeypatch, tmp_path):
         with Run.create("impossible", {"seed": 3}, out=tmp_path / name, quiet=True) as run:
             found.append(teacher_pairs(teacher, TruthCritic(), replace(SMALL, seed=3), run).pairs)
     assert found[0] == found[1]
+
+
+# exporting ----------------------------------------------------------------------------------------------------------
+
+
+def test_encoder_and_decoder_by_themselves_say_what_the_student_says(finished_run):
+    from stillhouse.core.onnx_files import numpy_of, torch_call
+
+    portable = load_method("impossible").portable(finished_run.folder)
+    calls = {network.name: torch_call(network) for network in portable.networks}
+    assert portable.quality(calls) == {"same": 1.0}
+    silent = lambda given: [0 * calls["decoder"](given)[0]]  # noqa: E731
+    assert portable.quality({**calls, "decoder": silent})["same"] < 1
+    copies = portable.opens["transformers"](finished_run.folder / "model")
+    for network, copy in zip(portable.networks, copies, strict=True):
+        given = numpy_of(network.inputs)
+        assert np.allclose(torch_call(network, copy)(given)[0], calls[network.name](given)[0], atol=1e-5)

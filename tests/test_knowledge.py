@@ -76,7 +76,11 @@ def test_pubtator_is_read_with_offsets_types_ids_and_relations(tmp_path):
     assert one.text == "BRCA1 in cancer. BRCA1 causes breast cancer. TP53 does not."
     assert [one.text[m.start : m.end] for m in one.mentions] == ["BRCA1", "BRCA1", "breast cancer"]
     assert one.mentions[2].ids == ("D001943", "D009369") and one.mentions[0].type == "gene"
-    assert (one.relations[0].label, one.relations[0].first, one.relations[0].second) == ("Association", "672", "D001943")  # fmt: skip
+    assert (one.relations[0].label, one.relations[0].first, one.relations[0].second) == (
+        "Association",
+        "672",
+        "D001943",
+    )
     assert two.text == "Empty" and counts.documents == 2 and counts.mentions == 3
 
 
@@ -112,7 +116,11 @@ def test_offsets_in_bytes_and_in_utf16_end_up_in_code_points(tmp_path):
     }
     lengths = {"points": len(word), "bytes": len(word.encode()), "utf16": len(word)}
     for name, at in units.items():
-        line = {"id": name, "text": text, "mentions": [{"start": at, "end": at + lengths[name], "type": "gene", "text": word}]}  # fmt: skip
+        line = {
+            "id": name,
+            "text": text,
+            "mentions": [{"start": at, "end": at + lengths[name], "type": "gene", "text": word}],
+        }
         (document,), counts = read(write(tmp_path, f"{name}.jsonl", json.dumps(line)))
         assert document.mentions[0].text_in(document.text) == word, name
         assert counts.other_units == (name != "points")
@@ -131,15 +139,25 @@ BIOC = {
                     "offset": 14,  # in bytes: the ï has two
                     "text": "Liver and lung cancer by TP53.",
                     "annotations": [
-                        {"id": "A", "infons": {"type": "Disease", "identifier": "D1"}, "text": "Liver cancer", "locations": [{"offset": 14, "length": 5}, {"offset": 29, "length": 6}]},
-                        {"id": "B", "infons": {"type": "Gene", "identifier": "7157"}, "text": "TP53", "locations": [{"offset": 39, "length": 4}]},
+                        {
+                            "id": "A",
+                            "infons": {"type": "Disease", "identifier": "D1"},
+                            "text": "Liver cancer",
+                            "locations": [{"offset": 14, "length": 5}, {"offset": 29, "length": 6}],
+                        },
+                        {
+                            "id": "B",
+                            "infons": {"type": "Gene", "identifier": "7157"},
+                            "text": "TP53",
+                            "locations": [{"offset": 39, "length": 4}],
+                        },
                     ],
                     "relations": [{"infons": {"type": "Association"}, "nodes": [{"refid": "A"}, {"refid": "B"}]}],
                 },
             ],
         }
     ]
-}  # fmt: skip
+}
 BIOC_XML = """<collection><document><id>7</id><passage><offset>0</offset><text>Naïve cells.</text></passage>
 <passage><offset>14</offset><text>Liver and lung cancer by TP53.</text>
 <annotation id="A"><infon key="type">Disease</infon><infon key="identifier">D1</infon><location offset="14" length="5"/>
@@ -280,11 +298,29 @@ def test_names_of_concepts_and_directions():
     assert canonical_type("GeneOrGeneProduct") == "gene" and canonical_type("Body Part") == "body_part"
 
 
-def finding(document: str, p: float = 0.8, *, negated: bool = False, two: str = "D1", one: str = "G1", label: str = "Association") -> Evidence:  # fmt: skip
+def finding(
+    document: str,
+    p: float = 0.8,
+    *,
+    negated: bool = False,
+    two: str = "D1",
+    one: str = "G1",
+    label: str = "Association",
+) -> Evidence:
     return Evidence(
-        Concept(f"X:{one}", "gene", one.lower()), Concept(f"X:{two}", "disease", two.lower()), label, document,
-        f"{one} <b>causes</b> {two}.", 3, (0, 2), (len(one) + 15, len(one) + 17), "test", p, negated, False,
-    )  # fmt: skip
+        Concept(f"X:{one}", "gene", one.lower()),
+        Concept(f"X:{two}", "disease", two.lower()),
+        label,
+        document,
+        f"{one} <b>causes</b> {two}.",
+        3,
+        (0, 2),
+        (len(one) + 15, len(one) + 17),
+        "test",
+        p,
+        negated,
+        False,
+    )
 
 
 @pytest.fixture
@@ -344,7 +380,20 @@ def test_questions_to_the_graph(graph):
 
 
 def test_an_ambiguous_name_is_refused_and_its_concepts_are_named(graph):
-    other = Evidence(Concept("X:G9", "gene", "G1"), Concept("X:D1", "disease", "d1"), "Bind", "c", "G1 D1", 0, (0, 2), (3, 5), "t", 0.9, False, False)  # fmt: skip
+    other = Evidence(
+        Concept("X:G9", "gene", "G1"),
+        Concept("X:D1", "disease", "d1"),
+        "Bind",
+        "c",
+        "G1 D1",
+        0,
+        (0, 2),
+        (3, 5),
+        "t",
+        0.9,
+        False,
+        False,
+    )
     graph.load({"c": "k"}, [other])
     with pytest.raises(UserError, match="ambiguous: X:G1, X:G9"):
         queries.neighbours(graph, "g1")
@@ -388,7 +437,9 @@ with Graph(Path(sys.argv[1]), write=True) as graph:
 def test_a_load_that_is_killed_goes_on_and_loads_nothing_twice(tmp_path):
     def start(folder: str) -> subprocess.Popen:
         command = [sys.executable, "-c", KILLED, str(tmp_path / folder), str(Path(__file__).parent), "60"]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"})  # fmt: skip
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"}
+        )
 
     killed = start("killed")
     for line in killed.stdout:
@@ -415,7 +466,11 @@ def test_exports_open_elsewhere(tmp_path, graph):
     assert export.write_neo4j_csv(graph, tmp_path / "csv") == 3
     with (tmp_path / "csv" / "edges.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {(r[":START_ID"], r[":END_ID"], r[":TYPE"]) for r in rows} == {("X:G1", "X:D1", "associated_with"), ("X:G1", "X:D2", "associated_with"), ("X:G2", "X:D2", "associated_with")}  # fmt: skip
+    assert {(r[":START_ID"], r[":END_ID"], r[":TYPE"]) for r in rows} == {
+        ("X:G1", "X:D1", "associated_with"),
+        ("X:G1", "X:D2", "associated_with"),
+        ("X:G2", "X:D2", "associated_with"),
+    }
     assert "neo4j-admin" in (tmp_path / "csv" / "import.txt").read_text()
     assert export.write_cypher(graph, tmp_path / "g.cypher") == 3
     lines = (tmp_path / "g.cypher").read_text().splitlines()
@@ -425,9 +480,14 @@ def test_exports_open_elsewhere(tmp_path, graph):
 def test_cypher_strings_cannot_break_out(tmp_path):
     with Graph(tmp_path / "kg", write=True) as made:
         odd = Concept("X:1", "gene", "a'b\"c\\d}) DETACH DELETE (n")
-        made.load({"a": "k"}, [Evidence(odd, Concept("X:2", "gene", "z"), "Bind", "a", "s", 0, (0, 1), (0, 1), "t", 0.9, False, False)])  # fmt: skip
+        made.load(
+            {"a": "k"},
+            [Evidence(odd, Concept("X:2", "gene", "z"), "Bind", "a", "s", 0, (0, 1), (0, 1), "t", 0.9, False, False)],
+        )
         export.write_cypher(made, tmp_path / "g.cypher")
-    line = next(line for line in (tmp_path / "g.cypher").read_text().splitlines() if "DETACH" in line or "detach" in line)  # fmt: skip
+    line = next(
+        line for line in (tmp_path / "g.cypher").read_text().splitlines() if "DETACH" in line or "detach" in line
+    )
     assert 'c.name = "a\'b\\"c\\\\d}) detach delete (n"' in line
 
 
@@ -472,7 +532,9 @@ def test_the_graph_goes_to_a_running_oxigraph_server(graph):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    server = subprocess.Popen(["oxigraph", "serve", "--bind", address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    server = subprocess.Popen(
+        ["oxigraph", "serve", "--bind", address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         for _ in range(100):
             try:
@@ -496,7 +558,7 @@ def test_the_page_marks_mentions_and_escapes_everything_else(graph):
     assert "<b>" not in page and "&lt;g1&gt;" in page and "3 more not shown" in page
 
 
-HGNC = "HGNC ID\tApproved symbol\tApproved name\tStatus\tAlias symbols\tNCBI Gene ID(supplied by NCBI)\tUniProt ID(supplied by UniProt)\tPrevious symbols\n"  # fmt: skip
+HGNC = "HGNC ID\tApproved symbol\tApproved name\tStatus\tAlias symbols\tNCBI Gene ID(supplied by NCBI)\tUniProt ID(supplied by UniProt)\tPrevious symbols\n"
 
 
 @pytest.fixture
@@ -510,8 +572,20 @@ def known(tmp_path, monkeypatch):
         "HGNC:3\tOTHER1\tother\tApproved\tSHARED\t99\t\tWAS",
     ]
     write(folder, "hgnc_entries.tsv", HGNC + "\n".join(rows))
-    write(folder, "mesh_id_label_mappings.tsv", "D010300\tParkinson Disease\tParkinson's Disease|Paralysis Agitans\tC10.228\nD004298\tDopamine\t\tD02.092\nD000003\tAbattoirs\t\tJ01\n")  # fmt: skip
-    mondo = [{"id": "0005180", "name": "Parkinson disease", "namespace": "mondo", "synonyms": ["shaking palsy"], "xrefs": [{"namespace": "MESH", "id": "D010300"}]}]  # fmt: skip
+    write(
+        folder,
+        "mesh_id_label_mappings.tsv",
+        "D010300\tParkinson Disease\tParkinson's Disease|Paralysis Agitans\tC10.228\nD004298\tDopamine\t\tD02.092\nD000003\tAbattoirs\t\tJ01\n",
+    )
+    mondo = [
+        {
+            "id": "0005180",
+            "name": "Parkinson disease",
+            "namespace": "mondo",
+            "synonyms": ["shaking palsy"],
+            "xrefs": [{"namespace": "MESH", "id": "D010300"}],
+        }
+    ]
     write(folder, "mondo.json", json.dumps(mondo))
     return open_dictionaries(str(folder))
 
@@ -544,9 +618,11 @@ def test_the_tagger_finds_longest_names_and_leaves_words_alone(known):
     text = "Dopamine was low in Parkinson's disease (PDis) where SNCA was high."
     made = tag(Document("d", text), known)
     assert [(m.text_in(text), m.type, m.ids[0]) for m in made.mentions] == [
-        ("Dopamine", "chemical", "MESH:D004298"), ("Parkinson's disease", "disease", "MESH:D010300"),
-        ("PDis", "disease", "MESH:D010300"), ("SNCA", "gene", "NCBIGene:6622"),
-    ]  # fmt: skip
+        ("Dopamine", "chemical", "MESH:D004298"),
+        ("Parkinson's disease", "disease", "MESH:D010300"),
+        ("PDis", "disease", "MESH:D010300"),
+        ("SNCA", "gene", "NCBIGene:6622"),
+    ]
 
 
 def test_accuracy_counts_right_wrong_ambiguous_and_unknown(known):
@@ -573,7 +649,10 @@ def test_evidence_turns_a_pair_into_subject_and_object():
     one = evidence_of(pair_in(sentence, "Cancer", "aspirin", ("disease", "chemical")), "treats", 0.91239, "x")
     assert (one.subject.type, one.object.type) == ("chemical", "disease")
     assert sentence[slice(*one.subject_span)] == "aspirin" and one.probability == 0.9124
-    assert all(a.id != b.id for a, b in pairwise([one, evidence_of(pair_in(sentence, "Cancer", "aspirin"), "causes", 0.9, "x")]))  # fmt: skip
+    assert all(
+        a.id != b.id
+        for a, b in pairwise([one, evidence_of(pair_in(sentence, "Cancer", "aspirin"), "causes", 0.9, "x")])
+    )
 
 
 IOB = "BRCA1\tB-Gene\ncauses\tO\nbreast\tB-Disease\ncancer\tI-Disease\n.\tO\n\nTP53\tB-Gene\ncauses\tO\nlung\tB-Disease\ncancer\tI-Disease\n.\tO\n"

@@ -17,6 +17,7 @@ from code_samples import write_repositories
 from rows import ROWS
 from stillhouse.cli import dispatch
 from stillhouse.core.errors import UserError
+from stillhouse.core.onnx_files import numpy_of, torch_call
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
 from stillhouse.corpus.code_sets import load_code
@@ -31,6 +32,7 @@ from stillhouse.encoders.multi_exit import (
     start_from_frequencies,
 )
 from stillhouse.encoders.tokens import fingerprint, train_code_bpe
+from stillhouse.methods import modular_encoder
 from stillhouse.methods.modular_encoder import Config, losses
 from stillhouse.methods.modular_encoder import index as index_module
 from stillhouse.methods.modular_encoder.commands import function_at, open_run
@@ -75,7 +77,9 @@ def test_contrastive_loss_is_the_mean_of_both_directions():
     columns = -(2 - math.log(math.exp(2) + math.exp(1))) - (3 - math.log(1 + math.exp(3)))
     nobody = torch.zeros(2, 2, dtype=torch.bool)
     assert float(losses.contrastive_loss(scores, nobody)) == pytest.approx((rows + columns) / 4)
-    assert float(losses.contrastive_loss(torch.zeros(5, 5), torch.zeros(5, 5, dtype=torch.bool))) == pytest.approx(math.log(5))  # fmt: skip
+    assert float(losses.contrastive_loss(torch.zeros(5, 5), torch.zeros(5, 5, dtype=torch.bool))) == pytest.approx(
+        math.log(5)
+    )
 
 
 def test_a_pair_with_an_equal_side_is_no_negative():
@@ -98,7 +102,9 @@ def test_nothing_flows_into_the_deepest_exit_from_self_distillation():
     deep, shallow = deep.detach(), shallow.detach()
     expected = functional.kl_div((shallow / 0.5).log_softmax(-1), (deep / 0.5).softmax(-1), reduction="batchmean")
     assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-5)
-    assert float(losses.self_distillation_loss(deep, deep, ~torch.eye(4, dtype=torch.bool), 1.0)) == pytest.approx(0, abs=1e-6)  # fmt: skip
+    assert float(losses.self_distillation_loss(deep, deep, ~torch.eye(4, dtype=torch.bool), 1.0)) == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def test_the_scale_is_clamped_and_prefixes_are_unit():
@@ -175,7 +181,14 @@ def test_transformers_own_forward_pass_reads_a_saved_exit(tmp_path):
 def test_encoders_of_bert_type_get_exits(tmp_path, kind):
     from transformers import AutoConfig, AutoModel
 
-    shape = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48, "vocab_size": 50, "max_position_embeddings": 40}  # fmt: skip
+    shape = {
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "vocab_size": 50,
+        "max_position_embeddings": 40,
+    }
     shape |= {"embedding_size": 16} if kind == "electra" else {}
     torch.manual_seed(0)
     AutoModel.from_config(AutoConfig.for_model(kind, **shape)).save_pretrained(tmp_path / kind)
@@ -196,7 +209,16 @@ def test_encoders_of_bert_type_get_exits(tmp_path, kind):
 def test_a_starcoder_folder_loses_its_causal_mask(tmp_path):
     from transformers import Starcoder2Config, Starcoder2Model
 
-    config = Starcoder2Config(vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48, sliding_window=3, pad_token_id=0)  # fmt: skip
+    config = Starcoder2Config(
+        vocab_size=50,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=48,
+        sliding_window=3,
+        pad_token_id=0,
+    )
     Starcoder2Model(config).save_pretrained(tmp_path / "star")
     trunk = load_trunk(tmp_path / "star").eval()
     assert trunk.config.sliding_window is None
@@ -240,7 +262,10 @@ def test_word_vectors_start_as_a_bag_of_words_by_inverse_frequency():
 def test_names_are_cut_into_words_and_the_pieces_are_the_same_every_time():
     texts = ["the response header of getResponseHeader and response_header", "def parseHTML5Page(x): return x"] * 5
     tokenizer = train_code_bpe(texts, 300, 64, ("[TEXT]", "[CODE]"))
-    pieces = [tokenizer.convert_ids_to_tokens(tokenizer(t)["input_ids"]) for t in ("getResponseHeader", "get_response_header", "get response header")]  # fmt: skip
+    pieces = [
+        tokenizer.convert_ids_to_tokens(tokenizer(t)["input_ids"])
+        for t in ("getResponseHeader", "get_response_header", "get response header")
+    ]
     assert pieces[0] == pieces[1] == pieces[2] == ["[CLS]", "▁get", "▁response", "▁header", "[SEP]"]
     assert tokenizer.convert_ids_to_tokens(tokenizer("[CODE] x")["input_ids"])[1] == "[CODE]"
     # hash tables start from other numbers every time: with marks behind words this fails
@@ -323,7 +348,12 @@ def test_the_loss_of_pairs_is_the_weighted_mean_over_exits_and_prefixes(material
         for size in (32, 8):
             scores = 20 * losses.prefix(sides[0][i], size) @ losses.prefix(sides[1][i], size).T
             target = torch.arange(6)
-            by_hand += weights[i] / 2 * (functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target)) / 2  # fmt: skip
+            by_hand += (
+                weights[i]
+                / 2
+                * (functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target))
+                / 2
+            )
     assert float(found.detach()) == pytest.approx(float(by_hand.detach()), rel=1e-5)
     pulled = pair_losses(encoder, scales, pairs, index, replace(plain, self_distillation=1.0), 0, weights)
     assert pulled["self-distillation"] > 0
@@ -380,7 +410,14 @@ def test_a_run_with_all_arms_and_options(code_folder, tmp_path):
     names = [arm.name for arm in found.arms]
     chosen = json.loads((tmp_path / "run" / "model" / "exits.json").read_text())["table"]
     assert set(names[:2]) == {"exit 1", "exit 2"} and len(chosen) == 2
-    for name in ("BM25", "MiniLM, zero-shot", "before training, exit 2", "chance", "1-layer model alone", "last-only training, exit 1"):  # fmt: skip
+    for name in (
+        "BM25",
+        "MiniLM, zero-shot",
+        "before training, exit 2",
+        "chance",
+        "1-layer model alone",
+        "last-only training, exit 1",
+    ):
         assert name in names
     depth = {arm.name: arm.cost.parameters for arm in found.arms}
     assert depth["1-layer model alone"] == depth["exit 1"] < depth["exit 2"]
@@ -452,6 +489,19 @@ def test_damaged_models_are_named(run, tmp_path):
 # --- the index ---
 
 
+def test_every_exit_by_itself_finds_what_the_model_finds(run, model):
+    """The networks that an export writes: same embeddings, and the metric falls with a network that says nothing."""
+    portable = modular_encoder.portable(run.folder)
+    calls = {network.name: torch_call(network) for network in portable.networks}
+    given = numpy_of(portable.networks[0].inputs)
+    kept = portable.quality(calls)
+    assert list(kept) == [f"mrr_{i}" for i in model.exits]
+    silent = {name: lambda arrays: [np.zeros((len(arrays["input_ids"]), 4), "f")] for name in calls}
+    assert all(kept[key] > value for key, value in portable.quality(silent).items())
+    for network, copy in zip(portable.networks, portable.opens["safetensors"](run.folder / "model"), strict=True):
+        assert np.abs(torch_call(network, copy)(given)[0] - calls[network.name](given)[0]).max() < 1e-6
+
+
 @pytest.fixture
 def indexed(model, run, tmp_path):
     folder = write_repositories(tmp_path / "project", repositories=2, files=3)
@@ -472,7 +522,11 @@ def test_an_index_follows_its_folder(indexed, model, monkeypatch):
     assert counts == {"read": 1, "unchanged": 4, "gone": 1}
     assert "brand_new" in [row.name for row in after.rows] and len(after.rows) == 18 - 3 - 3 + 1
     kept = {(r.path, r.line): v for r, v in zip(after.rows, after.vectors, strict=True)}
-    same = [(np.array_equal(kept[r.path, r.line], v)) for r, v in zip(before.rows, before.vectors, strict=True) if (r.path, r.line) in kept and r.path != "repo1/module1.py"]  # fmt: skip
+    same = [
+        (np.array_equal(kept[r.path, r.line], v))
+        for r, v in zip(before.rows, before.vectors, strict=True)
+        if (r.path, r.line) in kept and r.path != "repo1/module1.py"
+    ]
     assert len(same) == 12 and all(same)
     monkeypatch.setattr(index_module, "embed_functions", None)  # nothing may be embedded again
     _, counts, _ = update_index(folder, place, header, model, quiet=True)
@@ -672,7 +726,17 @@ def test_wrong_options_are_one_line(code_folder, tmp_path, options, said):
 
 def test_a_local_encoder_is_started_from(code_folder, tmp_path):
     assert minilm_folder().exists()
-    options = {**TINY, "data": str(code_folder), "encoder": "minilm", "dimensions": 64, "updates": 1, "pretraining_updates": 1, "batch": 4, "pretraining_batch": 2, "judged": 4}  # fmt: skip
+    options = {
+        **TINY,
+        "data": str(code_folder),
+        "encoder": "minilm",
+        "dimensions": 64,
+        "updates": 1,
+        "pretraining_updates": 1,
+        "batch": 4,
+        "pretraining_batch": 2,
+        "judged": 4,
+    }
     found = stillhouse.run("modular_encoder", out=tmp_path / "run", quiet=True, **options)
     loaded = stillhouse.load(found.folder)
     assert loaded.encoder.trunk.config.model_type == "bert" and loaded.exits == (1, 2)

@@ -363,9 +363,17 @@ def test_comparison_errors(tmp_path):
 def made_up_claims(folder: Path) -> Path:
     """A results folder with a claim that holds and one that does not."""
     held = Claim(
-        "one-step", "FID of one pass | teacher's <b>35</b>", 0.55, 0.97, (0.93, 1.02), "<= 1.0", 5, "held", "digits",
+        "one-step",
+        "FID of one pass | teacher's <b>35</b>",
+        0.55,
+        0.97,
+        (0.93, 1.02),
+        "<= 1.0",
+        5,
+        "held",
+        "digits",
         "python benchmarks/dmd2.py --claim one-step",
-    )  # fmt: skip
+    )
     lost = dataclasses.replace(held, id="fast", statement="[b]Faster[/b]", paper=None, measured=math.nan, seeds=1)
     claims = (held, dataclasses.replace(lost, verdict="not held", note="One machine."))
     evidence = Evidence("dmd2", "abc123", {}, 41.4, claims, ())

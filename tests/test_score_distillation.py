@@ -163,9 +163,11 @@ def test_cadence_is_what_the_table_says():
 def test_only_the_network_whose_turn_it_is_moves():
     engine = real_engine(cadence=Cadence(student=2, fake_score=1))
     networks = {
-        "student": engine.student, "fake": engine.fake_score,
-        "head": engine.discriminator.head, "teacher": engine.target.teacher,
-    }  # fmt: skip
+        "student": engine.student,
+        "fake": engine.fake_score,
+        "head": engine.discriminator.head,
+        "teacher": engine.target.teacher,
+    }
 
     def weights():
         return {name: torch.cat([p.detach().flatten() for p in n.parameters()]) for name, n in networks.items()}

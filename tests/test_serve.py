@@ -239,9 +239,22 @@ def test_inputs_come_in_their_types():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("n", 10), ("n", 0), ("n", 2.5), ("n", None), ("n", "many"), ("n", float("nan")), ("n", True), ("x", float("inf")),
-     ("text", ""), ("text", "abcdef"), ("text", 3), ("which", "c"), ("which", None)],
-)  # fmt: skip
+    [
+        ("n", 10),
+        ("n", 0),
+        ("n", 2.5),
+        ("n", None),
+        ("n", "many"),
+        ("n", float("nan")),
+        ("n", True),
+        ("x", float("inf")),
+        ("text", ""),
+        ("text", "abcdef"),
+        ("text", 3),
+        ("which", "c"),
+        ("which", None),
+    ],
+)
 def test_inputs_out_of_bounds_are_refused(name, value):
     with pytest.raises(UserError):
         within_bounds(INPUTS, {**GOOD, name: value})
@@ -317,7 +330,17 @@ async def behind(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
 
 
-@pytest.mark.parametrize(("host", "status"), [("127.0.0.1:1", 200), ("localhost", 200), ("[::1]:9", 200), ("evil.example", 403), ("", 403), ("127.0.0.1.evil.example:80", 403)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:1", 200),
+        ("localhost", 200),
+        ("[::1]:9", 200),
+        ("evil.example", 403),
+        ("", 403),
+        ("127.0.0.1.evil.example:80", 403),
+    ],
+)
 def test_on_loopback_only_loopback_is_answered(host, status):
     assert ask(Guard(behind, None), host)[0] == status
 
@@ -400,8 +423,17 @@ def test_pages_are_accessible_and_fit_a_phone(address, browser, runs, at_work):
     from stillhouse.reporting.report import write_report
 
     write_report(report, "DMD2")
-    for page in ("/", "/run/dmd2-0", "/run/at-work", "/run/stopped", "/run/no-json", "/run/nowhere",
-                 "/report/with-report", "/compare?run=dmd2-0&run=dmd2-1&run=with-report", "/compare"):  # fmt: skip
+    for page in (
+        "/",
+        "/run/dmd2-0",
+        "/run/at-work",
+        "/run/stopped",
+        "/run/no-json",
+        "/run/nowhere",
+        "/report/with-report",
+        "/compare?run=dmd2-0&run=dmd2-1&run=with-report",
+        "/compare",
+    ):
         for look in LOOKS:
             browser.look(**look)
             browser.goto(address + page)
@@ -477,6 +509,26 @@ def test_a_trial_in_the_browser(browser, tmp_path):
         alts = browser.evaluate("[...document.querySelectorAll('.output img')].map(image => image.alt)")
         assert len(alts) == 2 and "student" in alts[0] and "teacher" in alts[1]
         assert browser.serious(axe_core()) == []
+
+
+def test_a_slider_is_followed(browser, tmp_path):
+    """By keyboard: the answer comes without the button, and belongs to where the slider rests."""
+    import stillhouse
+    from rows import ROWS
+
+    stillhouse.run("autodistil", out=tmp_path / "tiny", quiet=True, **ROWS["autodistil"])
+    with served(tmp_path) as address:
+        browser.look()
+        browser.goto(f"{address}run/tiny/try/front")
+        browser.wait("document.querySelector('.q-slider [tabindex]')")
+        browser.evaluate("document.querySelector('.q-slider [tabindex]').focus()")
+        browser.press("ArrowRight")
+        browser.wait("document.querySelector('.answers').innerText.includes('of the sub-space')")
+        before = browser.evaluate("document.querySelector('.inputs').innerText")
+        browser.press("ArrowLeft")
+        browser.press("ArrowLeft")
+        browser.wait(f"document.querySelector('.inputs').innerText != {before!r}")
+        assert browser.serious(axe_core()) == [] and browser.errors == []
 
 
 def test_elsewhere_a_token_is_made_up(tmp_path):

@@ -120,7 +120,9 @@ def test_student_is_the_image_that_its_noise_implies():
     noise = teacher.unet(sigma_t * z, step, encoder_hidden_states=c).sample
     level = torch.full((3,), sigma_last)
     student = one_step_student(CONFIG, teacher)
-    torch.testing.assert_close(student(sigma_last * z, level, c), (sigma_t * z - sigma_t * noise) / alpha, rtol=1e-4, atol=1e-3)  # fmt: skip
+    torch.testing.assert_close(
+        student(sigma_last * z, level, c), (sigma_t * z - sigma_t * noise) / alpha, rtol=1e-4, atol=1e-3
+    )
     plain = one_step_student(dataclasses.replace(CONFIG, reparametrisation="none"), teacher)
     torch.testing.assert_close(plain(sigma_last * z, level, c), noise)
 

@@ -96,8 +96,13 @@ def test_reading(tmp_path, loans):
     (tmp_path / "c.csv").write_text("a,b\n")
     (tmp_path / "d.parquet").write_bytes(b"PAR1 not really")
     (tmp_path / "e.xlsx").touch()
-    for name, message in (("b.csv", "cannot be read"), ("c.csv", "has no rows"), ("d.parquet", "cannot be read"),
-                          ("e.xlsx", "neither .csv nor"), ("f.csv", "no file")):  # fmt: skip
+    for name, message in (
+        ("b.csv", "cannot be read"),
+        ("c.csv", "has no rows"),
+        ("d.parquet", "cannot be read"),
+        ("e.xlsx", "neither .csv nor"),
+        ("f.csv", "no file"),
+    ):
         with pytest.raises(UserError, match=message):
             read_table(tmp_path / name)
     with pytest.raises(UserError, match="no column 'x' to drop"):

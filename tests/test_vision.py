@@ -206,7 +206,14 @@ def test_splits_keep_the_published_test_part():
 
 def test_batches_are_even_over_classes():
     data = some_images(40)
-    assert balanced(data, 10, 0).labels.bincount().tolist() in ([3, 3, 2, 2], [2, 3, 3, 2], [3, 2, 2, 3], [2, 2, 3, 3], [3, 2, 3, 2], [2, 3, 2, 3])  # fmt: skip
+    assert balanced(data, 10, 0).labels.bincount().tolist() in (
+        [3, 3, 2, 2],
+        [2, 3, 3, 2],
+        [3, 2, 2, 3],
+        [2, 2, 3, 3],
+        [3, 2, 3, 2],
+        [2, 3, 2, 3],
+    )
     only = data.take(torch.nonzero(data.labels == 1)[:, 0])
     with pytest.raises(UserError, match="one class only"):
         class_batch(only, 8, 0)
@@ -251,7 +258,15 @@ def test_a_classifier_is_saved_and_loaded(tmp_path):
 def test_a_transformers_classifier_is_opened(tmp_path):
     from transformers import ViTConfig, ViTForImageClassification
 
-    config = ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=8, patch_size=4, num_labels=4)  # fmt: skip
+    config = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=8,
+        patch_size=4,
+        num_labels=4,
+    )
     ViTForImageClassification(config).save_pretrained(tmp_path)
     opened = open_classifier(str(tmp_path), (1, 8, 8), tuple("abcd"))
     assert opened(torch.zeros(2, 1, 8, 8)).shape == (2, 4)

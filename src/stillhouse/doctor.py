@@ -209,7 +209,12 @@ def findings(report: dict[str, Any]) -> list[Finding]:
     """What keeps runs from working."""
     found = [Finding(f"the base installation lacks {what}", "pip install --upgrade stillhouse") for what in lacking("")]
     if not report["cache"]["writable"]:
-        found.append(Finding(f"the cache {report['cache']['folder']} cannot be written to", "set $STILLHOUSE_CACHE to a writable folder"))  # fmt: skip
+        found.append(
+            Finding(
+                f"the cache {report['cache']['folder']} cannot be written to",
+                "set $STILLHOUSE_CACHE to a writable folder",
+            )
+        )
     given = report["data"]["folder"]
     if given and not Path(given).is_dir():
         found.append(

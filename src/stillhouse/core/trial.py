@@ -29,6 +29,11 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Slide(Number):
+    """A number on a slider that the answer follows as it moves; for answers that take a fraction of a second."""
+
+
+@dataclass(frozen=True)
 class Text:
     """A text of at most `most` characters."""
 

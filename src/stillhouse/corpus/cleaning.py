@@ -13,7 +13,9 @@ from stillhouse.corpus.spans import Replacement, Rewritten, Span, rewrite
 Rule = tuple[str, re.Pattern[str], Callable[[re.Match[str]], str]]
 
 
-def _rule(only_with: str, pattern: str, new: str | Callable[[re.Match[str]], str] = "", flags: int = re.I | re.S) -> Rule:  # fmt: skip
+def _rule(
+    only_with: str, pattern: str, new: str | Callable[[re.Match[str]], str] = "", flags: int = re.I | re.S
+) -> Rule:
     """A replacement, tried only on texts that have one of these characters (most posts are plain, and exports are long)."""
     return only_with, re.compile(pattern, flags), (new if callable(new) else lambda _: new)
 

@@ -98,7 +98,10 @@ def functions(file: CodeFile, skipped: Skipped) -> list[Function]:
         if node.type in NAMED_BY_PARENT and node.parent.type not in WRAPPERS:
             continue  # an anonymous function among arguments is part of its caller
         if node.has_error or node.end_byte - node.start_byte > MOST_FUNCTION_CHARACTERS:
-            skipped.add("functions that do not parse" if node.has_error else "very long functions", f"{file.path}:{node.start_point[0] + 1}")  # fmt: skip
+            skipped.add(
+                "functions that do not parse" if node.has_error else "very long functions",
+                f"{file.path}:{node.start_point[0] + 1}",
+            )
             continue
         if node.child_by_field_name("body") is None and file.language != "ruby":
             continue  # a declaration only
@@ -215,7 +218,9 @@ MARKUP = (
     (re.compile(r"``?([^`]*)``?"), r"\1"),
 )
 """Comment marks and markup -> what stays of them."""
-TAGS = re.compile(r"^\s*(@\w+|:\w+[^:]*:|\\\w+|<param|<returns|<exception|<typeparam|Args:|Parameters$|Returns:)", re.MULTILINE)  # fmt: skip
+TAGS = re.compile(
+    r"^\s*(@\w+|:\w+[^:]*:|\\\w+|<param|<returns|<exception|<typeparam|Args:|Parameters$|Returns:)", re.MULTILINE
+)
 
 
 def clean_doc(raw: str) -> str:

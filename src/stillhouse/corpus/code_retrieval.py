@@ -60,7 +60,11 @@ def metrics(task: SearchTask, scores: np.ndarray) -> dict[str, float]:
     depth = min(DEPTH, scores.shape[1])
     top = order[np.argsort(-scores[:, order], axis=1, kind="stable")[:, :depth]]
     qrels = [ir_measures.Qrel(str(q), str(gold), 1) for q, gold in enumerate(task.gold)]
-    run = [ir_measures.ScoredDoc(str(q), str(c), float(depth - rank)) for q, row in enumerate(top) for rank, c in enumerate(row)]  # fmt: skip
+    run = [
+        ir_measures.ScoredDoc(str(q), str(c), float(depth - rank))
+        for q, row in enumerate(top)
+        for rank, c in enumerate(row)
+    ]
     found = ir_measures.calc_aggregate([ir_measures.RR, ir_measures.nDCG @ 10], qrels, run)
     return {"mrr": float(found[ir_measures.RR]), "ndcg": float(found[ir_measures.nDCG @ 10])}
 
@@ -69,7 +73,15 @@ def docs_task(part: Sequence[Function], name: str = "docs") -> SearchTask:
     """From a function's documentation to its code, which has none; equal documentation is asked once."""
     once = {function.doc.lower(): function for function in documented(part)}
     chosen = list(once.values())
-    return _task(name, "text", [f.doc for f in chosen], [f.language for f in chosen], [f.code for f in chosen], [f.language for f in chosen], range(len(chosen)))  # fmt: skip
+    return _task(
+        name,
+        "text",
+        [f.doc for f in chosen],
+        [f.language for f in chosen],
+        [f.code for f in chosen],
+        [f.language for f in chosen],
+        range(len(chosen)),
+    )
 
 
 def rewrites_task(part: Sequence[Function], pool: Sequence[str], seed: int) -> SearchTask:
@@ -79,18 +91,50 @@ def rewrites_task(part: Sequence[Function], pool: Sequence[str], seed: int) -> S
     return _task("rewrites", "code", queries, languages, codes, languages, range(len(part)))
 
 
-def _task(name: str, kind: Literal["text", "code"], queries: Sequence[str], query_languages: Sequence[str], codes: Sequence[str], code_languages: Sequence[str], gold: Any) -> SearchTask:  # fmt: skip
-    return SearchTask(name, kind, tuple(queries), tuple(query_languages), tuple(codes), tuple(code_languages), np.fromiter(gold, np.int64))  # fmt: skip
+def _task(
+    name: str,
+    kind: Literal["text", "code"],
+    queries: Sequence[str],
+    query_languages: Sequence[str],
+    codes: Sequence[str],
+    code_languages: Sequence[str],
+    gold: Any,
+) -> SearchTask:
+    return SearchTask(
+        name,
+        kind,
+        tuple(queries),
+        tuple(query_languages),
+        tuple(codes),
+        tuple(code_languages),
+        np.fromiter(gold, np.int64),
+    )
 
 
 def cosqa(part: Literal["dev", "test"] = "test") -> SearchTask:
-    """CoSQA: 500 web queries over 6,267 Python functions whose docstrings are taken out."""
+    """CoSQA: 500 web queries over 6,267 Python functions whose docstrings are taken out.
+
+    Raises:
+        UserError: the files are absent or incomplete.
+    """
     pool = json.loads(_cosqa_file("code_idx_map.txt").read_text(encoding="utf-8"))
     rows = json.loads(_cosqa_file(f"cosqa-retrieval-{part}-500.json").read_text(encoding="utf-8"))
     codes = [without_docstring(code) for code in pool]  # keys, in the order of their numbers
-    require(list(pool.values()) == list(range(len(pool))), "code_idx_map.txt is not in order", f"fetch it again from {COSQA}")  # fmt: skip
+    require(
+        list(pool.values()) == list(range(len(pool))),
+        "code_idx_map.txt is not in order",
+        f"fetch it again from {COSQA}",
+    )
     python = ["python"] * len(codes)
-    return _task("cosqa", "text", [row["doc"] for row in rows], python[: len(rows)], codes, python, (row["retrieval_idx"] for row in rows))  # fmt: skip
+    return _task(
+        "cosqa",
+        "text",
+        [row["doc"] for row in rows],
+        python[: len(rows)],
+        codes,
+        python,
+        (row["retrieval_idx"] for row in rows),
+    )
 
 
 def _cosqa_file(name: str) -> Path:
@@ -110,24 +154,62 @@ def without_docstring(code: str) -> str:
 
 
 def java_to_csharp(part: Literal["train", "test"] = "test") -> SearchTask:
-    """From a Java method to its C# translation (CodeXGLUE)."""
+    """From a Java method to its C# translation (CodeXGLUE).
+
+    Raises:
+        UserError: the files are absent or of unequal lengths.
+    """
     sides = []
     for ending in ("java", "cs"):
         name = f"{part}.java-cs.txt.{ending}"
         path = find_public_file(PublicFile(f"codexglue_small/{name}", f"{CODEXGLUE}/{name}"))
         sides.append(path.read_text(encoding="utf-8").strip("\n").split("\n"))
-    require(len(sides[0]) == len(sides[1]), f"the {part} files of java-cs have unequal lengths", f"fetch them again from {CODEXGLUE}")  # fmt: skip
+    require(
+        len(sides[0]) == len(sides[1]),
+        f"the {part} files of java-cs have unequal lengths",
+        f"fetch them again from {CODEXGLUE}",
+    )
     # one line twice is one item: its copies would be wrong answers to each other
     pairs = list({two: (one, two) for one, two in zip(*sides, strict=True)}.values())
-    return _task("java-cs", "code", [a for a, _ in pairs], ["java"] * len(pairs), [b for _, b in pairs], ["c_sharp"] * len(pairs), range(len(pairs)))  # fmt: skip
+    return _task(
+        "java-cs",
+        "code",
+        [a for a, _ in pairs],
+        ["java"] * len(pairs),
+        [b for _, b in pairs],
+        ["c_sharp"] * len(pairs),
+        range(len(pairs)),
+    )
 
 
 def humaneval_x(language: str = "java") -> SearchTask:
-    """From a solution in Python to the solution of the same problem in another language."""
-    require(language in HUMANEVAL_LANGUAGES, f"no language {language!r} of HumanEval-X here", f"choose from {', '.join(HUMANEVAL_LANGUAGES)}")  # fmt: skip
-    sides = [[row["declaration"] + row["canonical_solution"] for row in _lines(f"humaneval_x/humaneval_{name}.jsonl.gz", HUMANEVAL_X)] for name in ("python", language)]  # fmt: skip
+    """From a solution in Python to the solution of the same problem in another language.
+
+    Raises:
+        UserError: no such language, or its file is absent.
+    """
+    require(
+        language in HUMANEVAL_LANGUAGES,
+        f"no language {language!r} of HumanEval-X here",
+        f"choose from {', '.join(HUMANEVAL_LANGUAGES)}",
+    )
+    sides = [
+        [
+            row["declaration"] + row["canonical_solution"]
+            for row in _lines(f"humaneval_x/humaneval_{name}.jsonl.gz", HUMANEVAL_X)
+        ]
+        for name in ("python", language)
+    ]
     n = len(sides[0])
-    return _task(f"humaneval-x {language}", "code", sides[0], ["python"] * n, sides[1], [HUMANEVAL_LANGUAGES[language]] * n, range(n))  # fmt: skip
+    return _task(
+        f"humaneval-x {language}",
+        "code",
+        sides[0],
+        ["python"] * n,
+        sides[1],
+        [HUMANEVAL_LANGUAGES[language]] * n,
+        range(n),
+    )
 
 
 def codesearchnet(language: str) -> SearchTask:
@@ -179,9 +261,15 @@ def translation_pairs(name: str) -> list[tuple[str, str, str, str]]:
             first, second = row.get("languages", ("", ""))
             found.append((str(row["first"]), str(first), str(row["second"]), str(second)))
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{name}, line {number} is not a pair", 'write {"first": code, "second": code, "languages": [a, b]} a line') from None  # fmt: skip
+            raise UserError(
+                f"{name}, line {number} is not a pair",
+                'write {"first": code, "second": code, "languages": [a, b]} a line',
+            ) from None
     return found
 
 
 def _as_pairs(task: SearchTask) -> list[tuple[str, str, str, str]]:
-    return [(task.queries[i], task.query_languages[i], task.codes[g], task.code_languages[g]) for i, g in enumerate(task.gold)]  # fmt: skip
+    return [
+        (task.queries[i], task.query_languages[i], task.codes[g], task.code_languages[g])
+        for i, g in enumerate(task.gold)
+    ]

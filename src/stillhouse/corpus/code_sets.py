@@ -22,15 +22,39 @@ from stillhouse.core.errors import require
 from stillhouse.core.files import content_hash, read_json, write_json
 from stillhouse.core.progress import Progress
 from stillhouse.core.seeding import derive_seed
-from stillhouse.corpus.code_duplicates import near_duplicates
 from stillhouse.corpus.code_files import CodeFile, Skipped, read_folder, read_source, source_paths
 from stillhouse.corpus.code_functions import Function, functions
+from stillhouse.corpus.near_duplicates import near_duplicates
 
 PACKAGES = (
-    "attr", "cattrs", "diffusers", "filelock", "fsspec", "huggingface_hub", "jinja2", "joblib", "matplotlib", "mlxtend",
-    "mpmath", "networkx", "numpy", "pandas", "peft", "PIL", "pygments", "requests", "rich", "scipy", "sklearn", "sympy",
-    "torch", "tqdm", "transformers", "tyro", "yaml",
-)  # fmt: skip
+    "attr",
+    "cattrs",
+    "diffusers",
+    "filelock",
+    "fsspec",
+    "huggingface_hub",
+    "jinja2",
+    "joblib",
+    "matplotlib",
+    "mlxtend",
+    "mpmath",
+    "networkx",
+    "numpy",
+    "pandas",
+    "peft",
+    "PIL",
+    "pygments",
+    "requests",
+    "rich",
+    "scipy",
+    "sklearn",
+    "sympy",
+    "torch",
+    "tqdm",
+    "transformers",
+    "tyro",
+    "yaml",
+)
 """Read beside the standard library, each a repository; all of them come with stillhouse's own dependencies."""
 LIBRARY = "python"
 """Name of the standard library as a repository."""
@@ -120,7 +144,9 @@ def _write_installed(into: Path, each: int, packages: Sequence[str]) -> None:
         found += _some_of(repository, folder, each, skipped)
     kept = without_near_duplicates(found)
     rows = [asdict(function) for function in kept]
-    write_json(into / "functions.json", {"functions": rows, "skipped": skipped.words(), "duplicates": len(found) - len(kept)})  # fmt: skip
+    write_json(
+        into / "functions.json", {"functions": rows, "skipped": skipped.words(), "duplicates": len(found) - len(kept)}
+    )
 
 
 def _some_of(repository: str, folder: Path, each: int, skipped: Skipped) -> list[Function]:

@@ -52,17 +52,29 @@ FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("HANDLE", r"(?<![\w@])@\w[\w.-]*\w"),
         ("HANDLE", r"(?<![\w/])/?u/[\w-]{3,}"),
         ("HANDLE", r"\b(?=\w*\d)(?=\w*_)\w{4,}\b|\b(?:xx|xX)\w+(?:xx|Xx|xX)\b"),
-        ("PHONE", r"(?<![\w.])(?=(?:[ .()+-]*\d){7})(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,5}\)[ .-]?)?\d{2,7}(?:[ .-]\d{2,7}){1,4}(?!\w)"),
+        (
+            "PHONE",
+            r"(?<![\w.])(?=(?:[ .()+-]*\d){7})(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,5}\)[ .-]?)?\d{2,7}(?:[ .-]\d{2,7}){1,4}(?!\w)",
+        ),
         ("PHONE", r"(?<![\w.])\+?\d{9,14}(?!\w)"),
-        ("DATE", rf"\b{_DAY}(?: of)? {_MONTH}(?:,? {_YEAR})?|\b{_MONTH} {_DAY}\b(?:,? {_YEAR})?|\b{_MONTH},? {_YEAR}\b"),
+        (
+            "DATE",
+            rf"\b{_DAY}(?: of)? {_MONTH}(?:,? {_YEAR})?|\b{_MONTH} {_DAY}\b(?:,? {_YEAR})?|\b{_MONTH},? {_YEAR}\b",
+        ),
         ("DATE", rf"\b[0-3]?\d[/.-][0-3]?\d[/.-](?:{_YEAR}|\d\d)\b|\b{_YEAR}-[01]\d(?:-[0-3]\d)?\b"),
         ("DATE", rf"\b(?:in|since|of|from|until|till|around|during|summer|winter|spring|autumn|back in) {_YEAR}\b"),
         ("AGE", r"\b\d{1,2}(?: |-)?(?:yo|y/o|yrs? old|years? old|year-old|years? of age)\b"),
-        ("AGE", r"\b(?:i am|i'm|im|i’m|i just turned|i turn(?:ed)?|aged?|age of|she's|he's) \d{2}\b(?!\s*(?:%|mg|hours|minutes|days|weeks|months|pounds|kilos|kg|stone))"),
+        (
+            "AGE",
+            r"\b(?:i am|i'm|im|i’m|i just turned|i turn(?:ed)?|aged?|age of|she's|he's) \d{2}\b(?!\s*(?:%|mg|hours|minutes|days|weeks|months|pounds|kilos|kg|stone))",
+        ),
         ("CODE", r"\b[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}\b"),
-        ("PLACE", r"\b\d{1,4} (?!to |of |in )(?:[A-Za-z]+ ){1,3}(?:street|st|road|rd|avenue|ave|lane|drive|close|crescent|court)\b"),
+        (
+            "PLACE",
+            r"\b\d{1,4} (?!to |of |in )(?:[A-Za-z]+ ){1,3}(?:street|st|road|rd|avenue|ave|lane|drive|close|crescent|court)\b",
+        ),
     )
-)  # fmt: skip
+)
 _KIN = (
     r"(?:mum|mom|mother|dad|father|sister|brother|son|daughter|wife|husband|partner|boyfriend|girlfriend|friend|mate|aunt|uncle|"
     r"cousin|nan|gran|grandma|grandad|grandpa|nephew|niece|flatmate|roommate|neighbour|neighbor|boss|manager|nurse|therapist|counsellor|"
@@ -307,7 +319,13 @@ class CueFinder:
         """A name with a second word in small letters where that is no ordinary one ("new brunswick")."""
         end = start + len(re.sub(r"['’]s\Z", "", name))
         after = re.match(r" ([^\W\d_]{3,}|o['’][^\W\d_]{3,})(?!['’\w])", text[end:])
-        if name.islower() and name not in _FUNCTION and after and after[1].islower() and not self._plain(after[1], capitals):  # fmt: skip
+        if (
+            name.islower()
+            and name not in _FUNCTION
+            and after
+            and after[1].islower()
+            and not self._plain(after[1], capitals)
+        ):
             end += after.end()
         return Found(start, end, kind)
 

@@ -92,14 +92,41 @@ NUMBERS = (
     ("nine", "9"),
 )
 ITEMS = (
-    ("apples",), ("bikes", "bicycles"), ("sofas", "couches"), ("photos", "photographs"), ("lamps",), ("books",), ("coats",),
-    ("chairs",), ("rugs", "carpets"), ("shoes",), ("kettles",), ("clocks",), ("phones", "telephones"), ("boats",), ("guitars",),
-    ("tables",), ("candles",), ("mirrors",), ("baskets",), ("plates", "dishes"),
-)  # fmt: skip
+    ("apples",),
+    ("bikes", "bicycles"),
+    ("sofas", "couches"),
+    ("photos", "photographs"),
+    ("lamps",),
+    ("books",),
+    ("coats",),
+    ("chairs",),
+    ("rugs", "carpets"),
+    ("shoes",),
+    ("kettles",),
+    ("clocks",),
+    ("phones", "telephones"),
+    ("boats",),
+    ("guitars",),
+    ("tables",),
+    ("candles",),
+    ("mirrors",),
+    ("baskets",),
+    ("plates", "dishes"),
+)
 FRIENDS = (
-    ("the doctor", "the physician"), ("the teacher",), ("the boss", "the manager"), ("the mayor",), ("the nurse",),
-    ("the baker",), ("the neighbour",), ("the lawyer", "the attorney"), ("the farmer",), ("the painter",), ("the pilot",), ("the singer",),
-)  # fmt: skip
+    ("the doctor", "the physician"),
+    ("the teacher",),
+    ("the boss", "the manager"),
+    ("the mayor",),
+    ("the nurse",),
+    ("the baker",),
+    ("the neighbour",),
+    ("the lawyer", "the attorney"),
+    ("the farmer",),
+    ("the painter",),
+    ("the pilot",),
+    ("the singer",),
+)
 VEHICLES = (("train",), ("bus", "coach"), ("plane", "aeroplane"), ("car",), ("boat", "ship"))
 
 

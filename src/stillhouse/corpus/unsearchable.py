@@ -81,18 +81,78 @@ SYNONYMS: Mapping[str, str] = {pair.split()[0]: pair.split()[1] for pair in _SAM
 DETERMINERS: Mapping[str, str] = {"the": "that", "my": "the", "a": "one", "an": "one", "this": "that", "who": "that"}
 """The next resort: still prose, a little less so."""
 CONTRACTIONS: Mapping[str, str] = {
-    "i'm": "I am", "i've": "I have", "i'd": "I would", "i'll": "I will", "it's": "it is", "that's": "that is",
-    "can't": "cannot", "don't": "do not", "doesn't": "does not", "didn't": "did not", "won't": "will not",
-    "isn't": "is not", "wasn't": "was not", "couldn't": "could not", "wouldn't": "would not", "haven't": "have not",
-    "you're": "you are", "they're": "they are", "we're": "we are", "he's": "he is", "she's": "she is", "there's": "there is",
+    "i'm": "I am",
+    "i've": "I have",
+    "i'd": "I would",
+    "i'll": "I will",
+    "it's": "it is",
+    "that's": "that is",
+    "can't": "cannot",
+    "don't": "do not",
+    "doesn't": "does not",
+    "didn't": "did not",
+    "won't": "will not",
+    "isn't": "is not",
+    "wasn't": "was not",
+    "couldn't": "could not",
+    "wouldn't": "would not",
+    "haven't": "have not",
+    "you're": "you are",
+    "they're": "they are",
+    "we're": "we are",
+    "he's": "he is",
+    "she's": "she is",
+    "there's": "there is",
     "cannot": "can't",
-}  # fmt: skip
+}
 _PAIRS: Mapping[tuple[str, str], str] = {
-    ("i", "am"): "I'm", ("i", "have"): "I've", ("it", "is"): "it's", ("do", "not"): "don't", ("did", "not"): "didn't",
-    ("i", "would"): "I'd", ("does", "not"): "doesn't", ("is", "not"): "isn't", ("going", "to"): "gonna",
-    ("because", "of"): "due to", ("these", "days"): "nowadays", ("the", "moment"): "present", ("most", "days"): "usually", ("as", "if"): "as though",
-}  # fmt: skip
-LIGHT = frozenset(["a", "an", "the", "and", "but", "so", "of", "to", "in", "on", "at", "for", "with", "that", "this", "it", "is", "was", "i", "my", "just", "have", "had", "been", "be", "as", "or", "if"])  # fmt: skip
+    ("i", "am"): "I'm",
+    ("i", "have"): "I've",
+    ("it", "is"): "it's",
+    ("do", "not"): "don't",
+    ("did", "not"): "didn't",
+    ("i", "would"): "I'd",
+    ("does", "not"): "doesn't",
+    ("is", "not"): "isn't",
+    ("going", "to"): "gonna",
+    ("because", "of"): "due to",
+    ("these", "days"): "nowadays",
+    ("the", "moment"): "present",
+    ("most", "days"): "usually",
+    ("as", "if"): "as though",
+}
+LIGHT = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "and",
+        "but",
+        "so",
+        "of",
+        "to",
+        "in",
+        "on",
+        "at",
+        "for",
+        "with",
+        "that",
+        "this",
+        "it",
+        "is",
+        "was",
+        "i",
+        "my",
+        "just",
+        "have",
+        "had",
+        "been",
+        "be",
+        "as",
+        "or",
+        "if",
+    ]
+)
 
 
 def tokens(text: str) -> list[tuple[str, int, int]]:
@@ -107,7 +167,9 @@ def grams(words: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
     return (tuple(words[i : i + n]) for i in range(len(words) - n + 1))
 
 
-def obscure(text: str, sources: Iterable[Sequence[str]], n: int, seed: int, spans: Sequence[Span | None] = ()) -> Rewritten:  # fmt: skip
+def obscure(
+    text: str, sources: Iterable[Sequence[str]], n: int, seed: int, spans: Sequence[Span | None] = ()
+) -> Rewritten:
     """The text without any run of n words of its sources, its spans carried along.
 
     Args:
@@ -142,12 +204,18 @@ def _by_middle(place: int, n: int, seed: int) -> list[int]:
     return sorted(range(place, place + n), key=lambda i: (abs(i - place - n // 2), derive_seed(seed, i)))
 
 
-def _reworded(made: Rewritten, found: Sequence[tuple[str, int, int]], place: int, n: int, seed: int) -> Replacement | None:  # fmt: skip
+def _reworded(
+    made: Rewritten, found: Sequence[tuple[str, int, int]], place: int, n: int, seed: int
+) -> Replacement | None:
     """One word or pair of the run said otherwise; None where there is nothing to change."""
     for i in _by_middle(place, n, seed):
         word, start, end = found[i]
         old = made.text[start:end]
-        if i + 1 < len(found) and (short := _PAIRS.get((word, found[i + 1][0]))) and made.text[end : found[i + 1][1]] == " ":  # fmt: skip
+        if (
+            i + 1 < len(found)
+            and (short := _PAIRS.get((word, found[i + 1][0])))
+            and made.text[end : found[i + 1][1]] == " "
+        ):
             return Replacement(start, found[i + 1][2], _cased(short, old))
         new = CONTRACTIONS.get(word.replace("’", "'")) or SYNONYMS.get(word)
         if new is not None and not old.isupper():
@@ -155,7 +223,9 @@ def _reworded(made: Rewritten, found: Sequence[tuple[str, int, int]], place: int
     return None
 
 
-def _redetermined(made: Rewritten, found: Sequence[tuple[str, int, int]], place: int, n: int, seed: int) -> Replacement | None:  # fmt: skip
+def _redetermined(
+    made: Rewritten, found: Sequence[tuple[str, int, int]], place: int, n: int, seed: int
+) -> Replacement | None:
     """One article or possessive of the run changed; None where there is none."""
     for i in _by_middle(place, n, seed):
         word, start, end = found[i]

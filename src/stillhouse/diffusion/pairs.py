@@ -88,9 +88,16 @@ def teacher_pairs(
     """
     texts = None if conditions.table is None else content_hash([conditions.table.cpu().numpy().tobytes()])
     key = (
-        weights, repr(teacher.preconditioning), repr(sorted(teacher.config.items())), str(texts), str(guidance_scale),
-        str(teacher.autocast_dtype), content_hash([labels.cpu().numpy().tobytes()]), f"{count} {steps}", torch.__version__,
-    )  # fmt: skip
+        weights,
+        repr(teacher.preconditioning),
+        repr(sorted(teacher.config.items())),
+        str(texts),
+        str(guidance_scale),
+        str(teacher.autocast_dtype),
+        content_hash([labels.cpu().numpy().tobytes()]),
+        f"{count} {steps}",
+        torch.__version__,
+    )
     folder = cached_folder(
         "pairs", key, lambda place: _make(place, teacher, conditions, labels, count, steps, guidance_scale)
     )
@@ -103,8 +110,14 @@ def teacher_pairs(
 
 
 def _make(
-    place: Path, teacher: Denoiser, conditions: Conditions, labels: Tensor, count: int, steps: int, guidance_scale: float
-) -> None:  # fmt: skip
+    place: Path,
+    teacher: Denoiser,
+    conditions: Conditions,
+    labels: Tensor,
+    count: int,
+    steps: int,
+    guidance_scale: float,
+) -> None:
     started = time.monotonic()
     random = generator("regression pairs")
     chosen = labels[torch.randint(len(labels), (count,), generator=random).to(labels.device)]

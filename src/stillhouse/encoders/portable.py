@@ -65,9 +65,14 @@ def portable_encoder(
     def ids(first: Sequence[str], second: Sequence[str] | None) -> dict[str, Tensor]:
         pair = () if second is None else (list(second),)
         rows = tokenizer(
-            list(first), *pair, padding=True, truncation=True, max_length=max_tokens,
-            return_token_type_ids=True, return_tensors="pt",
-        )  # fmt: skip
+            list(first),
+            *pair,
+            padding=True,
+            truncation=True,
+            max_length=max_tokens,
+            return_token_type_ids=True,
+            return_tensors="pt",
+        )
         return {name: rows[name] for name in names}
 
     def told(calls: Mapping[str, Call]) -> Mapping[str, float]:

@@ -45,9 +45,17 @@ def require_room(extent: Extent, teacher: PreTrainedModel) -> None:
         ("feed-forward", extent.feed_forward, theirs.intermediate_size),
     )
     for name, ours, most in sizes:
-        require(ours <= most, f"the largest architecture has {ours} {name}, the teacher {most}", "make the space smaller, or use --init random")  # fmt: skip
+        require(
+            ours <= most,
+            f"the largest architecture has {ours} {name}, the teacher {most}",
+            "make the space smaller, or use --init random",
+        )
     divides = theirs.hidden_size % extent.heads == 0
-    require(divides, f"the teacher's width {theirs.hidden_size} is not divisible by {extent.heads} heads", "use other heads, or --init random")  # fmt: skip
+    require(
+        divides,
+        f"the teacher's width {theirs.hidden_size} is not divisible by {extent.heads} heads",
+        "use other heads, or --init random",
+    )
 
 
 def _copy_layer(into: ElasticLayer, source: LayerParts) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import cast
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from stillhouse.core.cache import cache_root
+from stillhouse.core.cache import trained_once
 from stillhouse.core.errors import require
-from stillhouse.core.files import content_hash, make_folder_atomically, read_json, write_json
+from stillhouse.core.files import content_hash, read_json, write_json
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import derive_seed, seed_everything
 from stillhouse.encoders.batches import Items, plain_items
@@ -155,25 +154,22 @@ def _trained(
         data.metric,
         torch.__version__,
     )
-    folder = cache_root() / "text-teachers" / content_hash(key)
-    if folder.is_dir():
-        run.log(f"teacher from the cache: {folder}")
-        return folder
-    run.log("the teacher is fine-tuned once and kept in the cache")
-    model, tokenizer = start()
-    to_best_device(model)
-    train, select = (_items(tokenizer, texts, plan.max_tokens) for texts in (data.train, data.select))
-    recipe = Recipe(plan.updates, plan.batch, plan.rate, checks=min(4, plan.updates))
-    best, fitted = finetune(model, train, select, recipe, data.metric, run, "teacher", plan.seed)
 
-    def fill(into: Path) -> None:
-        model.save_pretrained(into)
-        tokenizer.save_pretrained(into)
-        write_json(into / "training.json", {"seconds": fitted.seconds, "select": best.score, "update": best.update})
+    def train() -> Callable[[Path], None]:
+        model, tokenizer = start()
+        to_best_device(model)
+        items, select = (_items(tokenizer, texts, plan.max_tokens) for texts in (data.train, data.select))
+        recipe = Recipe(plan.updates, plan.batch, plan.rate, checks=min(4, plan.updates))
+        best, fitted = finetune(model, items, select, recipe, data.metric, run, "teacher", plan.seed)
 
-    make_folder_atomically(folder, fill)
-    shutil.rmtree(run.checkpoint_folder / "teacher", ignore_errors=True)  # the cache has it now
-    return folder
+        def fill(into: Path) -> None:
+            model.save_pretrained(into)
+            tokenizer.save_pretrained(into)
+            write_json(into / "training.json", {"seconds": fitted.seconds, "select": best.score, "update": best.update})
+
+        return fill
+
+    return trained_once("text-teachers", key, run, "teacher", train)
 
 
 def _items(tokenizer: PreTrainedTokenizerFast, texts: Texts, max_tokens: int) -> Items:

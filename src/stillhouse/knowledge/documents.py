@@ -126,10 +126,16 @@ class Counts:
     def words(self) -> str:
         """In a line; zeros are left out."""
         named = {
-            "documents": self.documents, "empty": self.empty, "duplicates left out": self.duplicates, "mentions": self.mentions,
-            "discontinuous": self.discontinuous, "overlapping": self.overlapping, "with byte or UTF-16 offsets": self.other_units,
-            "windows of long sentences": self.windows, "pairs": self.pairs,
-        }  # fmt: skip
+            "documents": self.documents,
+            "empty": self.empty,
+            "duplicates left out": self.duplicates,
+            "mentions": self.mentions,
+            "discontinuous": self.discontinuous,
+            "overlapping": self.overlapping,
+            "with byte or UTF-16 offsets": self.other_units,
+            "windows of long sentences": self.windows,
+            "pairs": self.pairs,
+        }
         return ", ".join(f"{value:,} {name}" for name, value in named.items() if value) or "nothing read"
 
 
@@ -138,5 +144,8 @@ def check_spans(spans: Sequence[Span], length: int, where: str) -> None:
     last = -1
     for start, end in spans:
         if not (0 <= start < end <= length and start >= last):
-            raise UserError(f"{where}: the mention {start} to {end} is not inside the text of {length} characters", "mend the offsets")  # fmt: skip
+            raise UserError(
+                f"{where}: the mention {start} to {end} is not inside the text of {length} characters",
+                "mend the offsets",
+            )
         last = end

@@ -41,14 +41,22 @@ def edges(graph: Graph, least: float = 0.0) -> Iterator[Edge]:
     """Every edge that some sentence asserts."""
     for row in graph.select(f"SELECT * WHERE {{ {EDGE_FIELDS} FILTER(?n > 0 && ?c >= {least:f}) }}"):
         yield Edge(
-            row["e"].value.rpartition(":")[2], row["sc"].value, row["p"].value.rpartition("/")[2], row["oc"].value, row["l"].value,
-            float(row["c"].value), int(row["n"].value), int(row["d"].value),
-        )  # fmt: skip
+            row["e"].value.rpartition(":")[2],
+            row["sc"].value,
+            row["p"].value.rpartition("/")[2],
+            row["oc"].value,
+            row["l"].value,
+            float(row["c"].value),
+            int(row["n"].value),
+            int(row["d"].value),
+        )
 
 
 def write_turtle(graph: Graph, out: Path) -> int:
     """Everything in the store, evidence included; triples written."""
-    made = graph.store.dump(format=ox.RdfFormat.TURTLE, from_graph=ox.DefaultGraph(), prefixes={k: v for k, v in PREFIXES.items() if k})  # fmt: skip
+    made = graph.store.dump(
+        format=ox.RdfFormat.TURTLE, from_graph=ox.DefaultGraph(), prefixes={k: v for k, v in PREFIXES.items() if k}
+    )
     write_atomically(out, made or b"")
     return len(graph.store)
 
@@ -61,7 +69,15 @@ def write_graphml(graph: Graph, out: Path) -> int:
     for name, label, kind in concepts(graph):
         made.add_node(name, label=label, category=kind)
     for e in edges(graph):
-        made.add_edge(e.subject, e.object, key=e.id, predicate=e.predicate, relation=e.label, confidence=e.confidence, support=e.support)  # fmt: skip
+        made.add_edge(
+            e.subject,
+            e.object,
+            key=e.id,
+            predicate=e.predicate,
+            relation=e.label,
+            confidence=e.confidence,
+            support=e.support,
+        )
     buffer = io.BytesIO()
     nx.write_graphml(made, buffer)
     write_atomically(out, buffer.getvalue())
@@ -80,7 +96,9 @@ def write_neo4j_csv(graph: Graph, out: Path) -> int:
         head = ["id:ID", "name", ":LABEL"]
         _rows(folder / "nodes.csv", head, concepts(graph))
         head = [":START_ID", ":END_ID", ":TYPE", "id", "relation", "confidence:double", "support:int", "denied:int"]
-        found = ((e.subject, e.object, e.predicate, e.id, e.label, e.confidence, e.support, e.denied) for e in edges(graph))  # fmt: skip
+        found = (
+            (e.subject, e.object, e.predicate, e.id, e.label, e.confidence, e.support, e.denied) for e in edges(graph)
+        )
         written = _rows(folder / "edges.csv", head, found)
         (folder / "import.txt").write_text(NEO4J_IMPORT + "\n", encoding="utf-8")
 
@@ -109,7 +127,7 @@ def write_cypher(graph: Graph, out: Path) -> int:
     made = 0
     for e in edges(graph):
         made += 1
-        values = f"r.relation = {_quoted(e.label)}, r.confidence = {e.confidence}, r.support = {e.support}, r.denied = {e.denied}"  # fmt: skip
+        values = f"r.relation = {_quoted(e.label)}, r.confidence = {e.confidence}, r.support = {e.support}, r.denied = {e.denied}"
         lines.append(
             f"MATCH (a:Concept {{id: {_quoted(e.subject)}}}), (b:Concept {{id: {_quoted(e.object)}}}) "
             f"MERGE (a)-[r:{_word(e.predicate)} {{id: {_quoted(e.id)}}}]->(b) SET {values};"
@@ -158,13 +176,21 @@ def send(graph: Graph, endpoint: str, seen: Callable[[int], None] = lambda _: No
 
 
 def _post(endpoint: str, update: str, sent: int) -> None:
-    request = urllib.request.Request(endpoint, update.encode(), {"Content-Type": "application/sparql-update; charset=utf-8"})  # fmt: skip
+    request = urllib.request.Request(
+        endpoint, update.encode(), {"Content-Type": "application/sparql-update; charset=utf-8"}
+    )
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             answer.read()
     except urllib.error.HTTPError as error:
         said = error.read(300).decode(errors="replace").strip()
-        raise UserError(f"{endpoint} refused an update after {sent:,} triples (HTTP {error.code}: {said[:120]})", "give the URL of its update service; sending again is safe") from error  # fmt: skip
+        raise UserError(
+            f"{endpoint} refused an update after {sent:,} triples (HTTP {error.code}: {said[:120]})",
+            "give the URL of its update service; sending again is safe",
+        ) from error
     except (urllib.error.URLError, TimeoutError, OSError) as error:
         reason = getattr(error, "reason", error)
-        raise UserError(f"{endpoint} cannot be reached after {sent:,} triples ({first_line(Exception(str(reason)))})", "start the server; sending again is safe") from error  # fmt: skip
+        raise UserError(
+            f"{endpoint} cannot be reached after {sent:,} triples ({first_line(Exception(str(reason)))})",
+            "start the server; sending again is safe",
+        ) from error

@@ -19,7 +19,18 @@ from stillhouse.knowledge.pairs import longest_only
 
 TYPES = ("gene", "disease", "chemical")
 BEFORE = ("human ", "mouse ", "murine ", "rat ", "serum ", "plasma ", "recombinant ", "the ")
-BEHIND = (" gene", " genes", " protein", " proteins", " mrna", " receptor protein", " syndrome", " disease", " patients", " deficiency")  # fmt: skip
+BEHIND = (
+    " gene",
+    " genes",
+    " protein",
+    " proteins",
+    " mrna",
+    " receptor protein",
+    " syndrome",
+    " disease",
+    " patients",
+    " deficiency",
+)
 MOST_WORDS = 7
 """Of a name in the text that the tagger looks up."""
 LEAST_LETTERS = 3
@@ -56,7 +67,9 @@ def _long_form(short: str, window: str) -> str:
         letter = short[i].lower()
         if not letter.isalnum():
             continue
-        while place >= 0 and (window[place].lower() != letter or (i == 0 and place > 0 and window[place - 1].isalnum())):  # fmt: skip
+        while place >= 0 and (
+            window[place].lower() != letter or (i == 0 and place > 0 and window[place - 1].isalnum())
+        ):
             place -= 1
         if place < 0:
             return ""
@@ -125,14 +138,19 @@ def _resolve_all(document: Document, mentions: Iterable[Mention], known: Diction
     listed = list(mentions)
     first = [resolve(m.text_in(document.text), m.type, known, short, set()) for m in listed]
     meant = {f.concept for f in first if f.concept}
-    return [f if f.concept or not f.ambiguous else resolve(m.text_in(document.text), m.type, known, short, meant) for f, m in zip(first, listed, strict=True)]  # fmt: skip
+    return [
+        f if f.concept or not f.ambiguous else resolve(m.text_in(document.text), m.type, known, short, meant)
+        for f, m in zip(first, listed, strict=True)
+    ]
 
 
 def ground(document: Document, known: Dictionaries) -> Document:
     """The document, with a concept for every mention without one that the dictionaries know."""
     open_ = [m for m in document.mentions if not m.ids]
     found = dict(zip(open_, _resolve_all(document, open_, known), strict=True))
-    made = tuple(replace(m, ids=(found[m].concept,)) if m in found and found[m].concept else m for m in document.mentions)  # fmt: skip
+    made = tuple(
+        replace(m, ids=(found[m].concept,)) if m in found and found[m].concept else m for m in document.mentions
+    )
     return replace(document, mentions=made)
 
 
@@ -146,7 +164,9 @@ def tag(document: Document, known: Dictionaries) -> Document:
     found = [m for i in range(len(words)) for m in _names_at(document.text, words, i, known, short)]
     kept = longest_only(found)
     grounded = _resolve_all(document, kept, known)
-    return replace(document, mentions=tuple(replace(m, ids=(f.concept,)) for m, f in zip(kept, grounded, strict=True) if f.concept))  # fmt: skip
+    return replace(
+        document, mentions=tuple(replace(m, ids=(f.concept,)) for m, f in zip(kept, grounded, strict=True) if f.concept)
+    )
 
 
 def _names_at(

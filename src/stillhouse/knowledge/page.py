@@ -64,7 +64,9 @@ def sentence_html(finding: Finding) -> Markup:
     for (start, end), kind in places:
         if start < last:
             continue
-        made += escape(finding.sentence[last:start]) + Markup('<mark class="{}">{}</mark>').format(kind, finding.sentence[start:end])  # fmt: skip
+        made += escape(finding.sentence[last:start]) + Markup('<mark class="{}">{}</mark>').format(
+            kind, finding.sentence[start:end]
+        )
         last = end
     return made + escape(finding.sentence[last:])
 

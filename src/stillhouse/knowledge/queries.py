@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import queue
+import threading
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any
@@ -60,22 +63,60 @@ EDGE_FIELDS = """?e rdf:subject ?s ; rdf:predicate ?p ; rdf:object ?o ; :label ?
     ?s :curie ?sc . ?o :curie ?oc ."""
 
 
-def sparql(graph: Graph, query: str) -> tuple[list[str], list[list[str]]]:
+MOST_ROWS = 1_000_000
+"""Of an answer, which is held in memory."""
+
+
+def sparql(graph: Graph, query: str, seconds: float = 60.0) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of a query; one row for ASK, triples for CONSTRUCT.
 
     Raises:
-        UserError: the query is not SPARQL; says where.
+        UserError: the query is not SPARQL (says where), takes longer than `seconds`, or has too many rows.
     """
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(_answer(graph, query))
+        except BaseException as error:  # raised again below, where somebody waits for it
+            traceback.clear_frames(error.__traceback__)  # an unfinished answer may only be dropped by its own thread
+            answers.put(error)
+
+    # the engine cannot be stopped, and lets other threads run: one that is given up ends with the process
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise UserError(
+            f"the query takes longer than {seconds:g} seconds", "join fewer patterns, or allow more with --seconds"
+        ) from None
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
+def _answer(graph: Graph, query: str) -> tuple[list[str], list[list[str]]]:
     try:
         found = graph.select(query)
         if isinstance(found, ox.QueryBoolean):
             return ["answer"], [["true" if bool(found) else "false"]]
         if isinstance(found, ox.QueryTriples):
-            return ["subject", "predicate", "object"], [[_plain(t.subject), _plain(t.predicate), _plain(t.object)] for t in found]  # fmt: skip
+            return ["subject", "predicate", "object"], [
+                [_plain(t.subject), _plain(t.predicate), _plain(t.object)] for t in _bounded(found)
+            ]
         names = [variable.value for variable in found.variables]
-        return names, [[_plain(row[name]) for name in names] for row in found]
+        return names, [[_plain(row[name]) for name in names] for row in _bounded(found)]
     except (SyntaxError, ValueError) as error:
-        raise UserError(f"the query cannot be read ({first_line(error)})", "it is SPARQL 1.1 with the prefixes rdf, rdfs, biolink and :") from error  # fmt: skip
+        raise UserError(
+            f"the query cannot be read ({first_line(error)})",
+            "it is SPARQL 1.1 with the prefixes rdf, rdfs, biolink and :",
+        ) from error
+
+
+def _bounded(rows: Iterable[Any]) -> Iterator[Any]:
+    for number, row in enumerate(rows):
+        require(number < MOST_ROWS, f"the query has more than {MOST_ROWS:,} rows", "add a LIMIT")
+        yield row
 
 
 def _plain(term: Any) -> str:
@@ -92,8 +133,12 @@ def find_concept(graph: Graph, name: str) -> ox.NamedNode:
         node = concept_node(name)
         if any(graph.quads(node, NAME, None)):
             return node
-    found = sorted({q.subject.value for q in graph.quads(None, NAME, ox.Literal(" ".join(name.lower().split())))})  # fmt: skip
-    require(bool(found), f"nothing in the graph is called {name!r}", "give a name as the texts write it, or an id such as MESH:D003924")  # fmt: skip
+    found = sorted({q.subject.value for q in graph.quads(None, NAME, ox.Literal(" ".join(name.lower().split())))})
+    require(
+        bool(found),
+        f"nothing in the graph is called {name!r}",
+        "give a name as the texts write it, or an id such as MESH:D003924",
+    )
     curies = [_curie(graph, ox.NamedNode(one)) for one in found]
     require(len(found) == 1, f"{name!r} is ambiguous: {', '.join(curies[:8])}", "give one of these ids")
     return ox.NamedNode(found[0])
@@ -181,6 +226,9 @@ def path(graph: Graph, one: str, two: str, most_hops: int = 4) -> list[Edge]:
     """The edges of a shortest way from one concept to another, at every step the surest; empty if there is none.
 
     Searched from both ends by turns. Of the ways that meet at once (MOST_WEIGHED of them) it is the one whose weakest edge is surest.
+
+    Raises:
+        UserError: a name that the graph does not know, or both are one concept.
     """
     start, goal = find_concept(graph, one), find_concept(graph, two)
     require(start != goal, f"{one!r} and {two!r} are one concept", "name two")

@@ -6,13 +6,12 @@ in other units is counted.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from stillhouse.core.errors import UserError, require
-from stillhouse.core.files import content_hash
+from stillhouse.core.files import content_hash, parse_json
 from stillhouse.knowledge.bioc import read_bioc_json, read_bioc_xml
 from stillhouse.knowledge.documents import Counts, Document, Mention, Relation, canonical_type, check_spans, split_ids
 from stillhouse.knowledge.offsets import Written, to_code_points
@@ -33,7 +32,11 @@ def read_documents(source: Path, counts: Counts, format: str = "") -> Iterator[D
     """
     require(source.exists(), f"no documents at {source}", "give a PubTator, BioC, text or JSON lines file, or a folder")
     require(format in ("", *FORMATS), f"no format {format!r}", f"choose one of {', '.join(FORMATS)}")
-    files = sorted(f for f in source.rglob("*") if f.is_file() and not f.name.startswith(".")) if source.is_dir() else [source]  # fmt: skip
+    files = (
+        sorted(f for f in source.rglob("*") if f.is_file() and not f.name.startswith("."))
+        if source.is_dir()
+        else [source]
+    )
     require(bool(files), f"{source} is empty", "put document files there")
     seen: dict[str, str] = {}
     for file in files:
@@ -43,7 +46,11 @@ def read_documents(source: Path, counts: Counts, format: str = "") -> Iterator[D
             if known == content:
                 counts.duplicates += 1
                 continue
-            require(known is None, f"{file} has a second document {document.id!r} with another text", "give every document an id of its own")  # fmt: skip
+            require(
+                known is None,
+                f"{file} has a second document {document.id!r} with another text",
+                "give every document an id of its own",
+            )
             seen[document.id] = content
             counts.saw(document)
             yield document
@@ -68,7 +75,11 @@ def guess_format(file: Path) -> str:
         return "pubtator"
     if name.endswith(".pubtator"):
         return "pubtator"
-    require(name.endswith((".txt", ".text", ".md")), f"cannot tell what kind of file {file} is", f"say so with --format: {', '.join(FORMATS)}")  # fmt: skip
+    require(
+        name.endswith((".txt", ".text", ".md")),
+        f"cannot tell what kind of file {file} is",
+        f"say so with --format: {', '.join(FORMATS)}",
+    )
     return "text"
 
 
@@ -116,7 +127,11 @@ def _pubtator_document(file: Path, block: Sequence[tuple[int, str]], counts: Cou
     for number, line in block:
         head = line.split("|", 2)
         if len(head) == 3 and head[1] in ("t", "a") and "\t" not in head[0]:
-            require(not name or head[0] == name, f"{file} line {number}: id {head[0]!r} in the document {name!r}", "put an empty line between documents")  # fmt: skip
+            require(
+                not name or head[0] == name,
+                f"{file} line {number}: id {head[0]!r} in the document {name!r}",
+                "put an empty line between documents",
+            )
             name = head[0]
             title, abstract = (head[2], abstract) if head[1] == "t" else (title, head[2])
         else:
@@ -127,7 +142,10 @@ def _pubtator_document(file: Path, block: Sequence[tuple[int, str]], counts: Cou
     mentions, relations = _pubtator_rows(file, name, rows)
     written = [Written(((start, end),), words) for _, start, end, words, _, _ in mentions]
     spans = _placed(file, text, written, [m[0] for m in mentions], counts)
-    made = tuple(Mention(s, canonical_type(kind), split_ids(ids)) for s, (_, _, _, _, kind, ids) in zip(spans, mentions, strict=True))  # fmt: skip
+    made = tuple(
+        Mention(s, canonical_type(kind), split_ids(ids))
+        for s, (_, _, _, _, kind, ids) in zip(spans, mentions, strict=True)
+    )
     return Document(name, text, made, tuple(relations))
 
 
@@ -138,17 +156,22 @@ def _pubtator_rows(
     for number, row in rows:
         where = f"{file} line {number}"
         require(row[0] == name, f"{where}: not of the document {name!r}", "put an empty line between documents")
-        if len(row) >= 5 and row[1].isdigit() and row[2].isdigit():
+        if len(row) >= 5 and row[1].isdecimal() and row[2].isdecimal() and len(row[1]) + len(row[2]) < 30:
             ids = row[5] if len(row) > 5 else ""
             mentions.append((number, int(row[1]), int(row[2]), row[3], row[4], ids))
         elif len(row) >= 4 and row[1] and not row[1][0].isdigit():
             relations.append(Relation(row[1], row[2], row[3]))
         else:
-            raise UserError(f"{where} is neither a mention nor a relation: {' '.join(row)[:60]!r}", "columns are divided by tabs: id, start, end, words, type, ids")  # fmt: skip
+            raise UserError(
+                f"{where} is neither a mention nor a relation: {' '.join(row)[:60]!r}",
+                "columns are divided by tabs: id, start, end, words, type, ids",
+            )
     return mentions, relations
 
 
-def _placed(file: Path, text: str, written: Sequence[Written], lines: Sequence[int], counts: Counts) -> list[tuple[tuple[int, int], ...]]:  # fmt: skip
+def _placed(
+    file: Path, text: str, written: Sequence[Written], lines: Sequence[int], counts: Counts
+) -> list[tuple[tuple[int, int], ...]]:
     placed = to_code_points(text, written)
     if isinstance(placed, int):
         spans, words = written[placed]
@@ -172,24 +195,31 @@ def read_json_lines(file: Path, counts: Counts) -> Iterator[Document]:
 def _json_document(file: Path, number: int, line: str, counts: Counts) -> Document:
     where = f"{file} line {number}"
     try:
-        raw = json.loads(line)
-        text = raw["text"] if "text" in raw else f"{raw['title']} {raw.get('abstract') or ''}".rstrip()
+        raw = parse_json(line)
+        text = str(raw["text"]) if "text" in raw else f"{raw['title']} {raw.get('abstract') or ''}".rstrip()
         mentions = raw.get("mentions") or raw.get("entities") or []
         written = [Written(_spans(m), str(m.get("text", ""))) for m in mentions]
         kinds = [(canonical_type(str(m["type"])), _json_ids(m)) for m in mentions]
-        relations = tuple(Relation(str(r["label"]), str(r["first"]), str(r["second"])) for r in raw.get("relations") or [])  # fmt: skip
+        relations = tuple(
+            Relation(str(r["label"]), str(r["first"]), str(r["second"])) for r in raw.get("relations") or []
+        )
         name = str(raw["id"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{where} cannot be read ({type(error).__name__}: {error})", "a line is an object with id, text and perhaps mentions and relations") from error  # fmt: skip
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise UserError(
+            f"{where} cannot be read ({type(error).__name__}: {error})",
+            "a line is an object with id, text and perhaps mentions and relations",
+        ) from error
     for spans, words in written:
         if not words:
             check_spans(spans, len(text), where)
     placed = _placed(file, text, written, [number] * len(written), counts)
-    return Document(name, text, tuple(Mention(s, kind, ids) for s, (kind, ids) in zip(placed, kinds, strict=True)), relations)  # fmt: skip
+    return Document(
+        name, text, tuple(Mention(s, kind, ids) for s, (kind, ids) in zip(placed, kinds, strict=True)), relations
+    )
 
 
 def _spans(mention: dict[str, Any]) -> tuple[tuple[int, int], ...]:
-    if "spans" in mention:
+    if mention.get("spans"):
         return tuple((int(a), int(b)) for a, b in mention["spans"])
     return ((int(mention["start"]), int(mention["end"])),)
 

@@ -9,7 +9,6 @@ document  :loaded key                                         what makes a secon
 
 from __future__ import annotations
 
-import fcntl
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import pyoxigraph as ox
 
 from stillhouse.core.errors import UserError, first_line, require
 from stillhouse.core.files import content_hash, read_json, write_json
+from stillhouse.core.locks import try_lock, try_shared_lock
 from stillhouse.knowledge.biolink import BIOLINK, OWN, category_of, iri, predicate_of
 from stillhouse.knowledge.edges import Concept, Evidence, confidence, merge_edges
 
@@ -35,7 +35,9 @@ def own(name: str) -> ox.NamedNode:
 
 A, SUBJECT, PREDICATE, OBJECT = (ox.NamedNode(RDF + name) for name in ("type", "subject", "predicate", "object"))
 LABEL = ox.NamedNode(RDFS + "label")
-OF, LOADED, NAME, CONFIDENCE, SUPPORT, DENIED = (own(n) for n in ("of", "loaded", "name", "confidence", "support", "denied"))  # fmt: skip
+OF, LOADED, NAME, CONFIDENCE, SUPPORT, DENIED = (
+    own(n) for n in ("of", "loaded", "name", "confidence", "support", "denied")
+)
 
 
 class Graph:
@@ -56,7 +58,10 @@ class Graph:
             self.store: ox.Store = ox.Store(path) if write else ox.Store.read_only(path)
         except OSError as error:
             self._lock.close()
-            raise UserError(f"the graph in {folder} cannot be opened ({first_line(error)})", "restore it, or build it again in another folder") from error  # fmt: skip
+            raise UserError(
+                f"the graph in {folder} cannot be opened ({first_line(error)})",
+                "restore it, or build it again in another folder",
+            ) from error
         except UserError:
             self._lock.close()
             raise
@@ -66,12 +71,18 @@ class Graph:
         if not file.exists():
             write_json(file, {"format": FORMAT})
         about = read_json(file)
-        require(isinstance(about, dict) and about.get("format") == FORMAT, f"the graph in {self.folder} is of another version", "build it again")  # fmt: skip
+        require(
+            isinstance(about, dict) and about.get("format") == FORMAT,
+            f"the graph in {self.folder} is of another version",
+            "build it again",
+        )
 
     def __enter__(self) -> Graph:
         return self
 
-    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:  # fmt: skip
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -102,7 +113,11 @@ class Graph:
             insert += evidence_triples(one)
         for edge, group in merge_edges(new).items():
             node = own(f"edge:{edge}")
-            old = [ox.Triple(node, p, q.object) for p in (CONFIDENCE, SUPPORT, DENIED) for q in self.store.quads_for_pattern(node, p, None)]  # fmt: skip
+            old = [
+                ox.Triple(node, p, q.object)
+                for p in (CONFIDENCE, SUPPORT, DENIED)
+                for q in self.store.quads_for_pattern(node, p, None)
+            ]
             delete += old
             known = list(self._findings(node)) if old else []
             insert += edge_triples(edge, group[0], [*known, *((e.document, e.probability, e.negated) for e in group)])
@@ -118,12 +133,19 @@ class Graph:
             yield row["d"].value, float(row["p"].value), row["n"].value == "true"
 
     def _apply(self, delete: Sequence[ox.Triple], insert: Sequence[ox.Triple]) -> None:
-        parts = [f"{verb} DATA {{ {_lines(triples)} }}" for verb, triples in (("DELETE", delete), ("INSERT", insert)) if triples]  # fmt: skip
+        parts = [
+            f"{verb} DATA {{ {_lines(triples)} }}"
+            for verb, triples in (("DELETE", delete), ("INSERT", insert))
+            if triples
+        ]
         if parts:
             try:
                 self.store.update(" ;\n".join(parts))  # one request, one transaction
             except OSError as error:
-                raise UserError(f"the graph in {self.folder} cannot be written ({first_line(error)})", "make room; what was loaded before is whole") from error  # fmt: skip
+                raise UserError(
+                    f"the graph in {self.folder} cannot be written ({first_line(error)})",
+                    "make room; what was loaded before is whole",
+                ) from error
 
     def quads(self, subject: Any, predicate: Any, object: Any) -> Iterator[Any]:
         """Quads of a pattern; None stands for anything."""
@@ -160,12 +182,12 @@ def _lock(folder: Path, write: bool) -> IO[str]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("a+" if write else "r", encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot open the graph in {folder} ({error.strerror})", "make the folder readable, and writable to build") from error  # fmt: skip
-    try:
-        fcntl.flock(lock, (fcntl.LOCK_EX if write else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except OSError:
+        raise UserError(
+            f"cannot open the graph in {folder} ({error.strerror})", "make the folder readable, and writable to build"
+        ) from error
+    if not (try_lock(lock) if write else try_shared_lock(lock)):
         lock.close()
-        raise UserError(f"another process has the graph in {folder}", "wait for it or stop it first") from None
+        raise UserError(f"another process has the graph in {folder}", "wait for it or stop it first")
     return lock
 
 
@@ -202,7 +224,12 @@ def evidence_triples(one: Evidence) -> list[ox.Triple]:
         "hedged": one.hedged,
     }
     told = [ox.Triple(node, own(name), ox.Literal(value)) for name, value in values.items()]
-    return [*_concept_triples(one.subject), *_concept_triples(one.object), ox.Triple(node, OF, own(f"edge:{one.edge}")), *told]  # fmt: skip
+    return [
+        *_concept_triples(one.subject),
+        *_concept_triples(one.object),
+        ox.Triple(node, OF, own(f"edge:{one.edge}")),
+        *told,
+    ]
 
 
 def edge_triples(edge: str, one: Evidence, findings: Iterable[tuple[str, float, bool]]) -> list[ox.Triple]:
@@ -226,7 +253,9 @@ def edge_triples(edge: str, one: Evidence, findings: Iterable[tuple[str, float, 
         ox.Triple(node, DENIED, ox.Literal(sum(negated for _, _, negated in found))),
     ]
     if predicate.direction:
-        made.append(ox.Triple(node, ox.NamedNode(BIOLINK + "object_direction_qualifier"), ox.Literal(predicate.direction)))  # fmt: skip
+        made.append(
+            ox.Triple(node, ox.NamedNode(BIOLINK + "object_direction_qualifier"), ox.Literal(predicate.direction))
+        )
     if support:
         made.append(ox.Triple(subject, name, object))
     return made

@@ -62,7 +62,12 @@ def features(words: Sequence[str], place: int) -> list[str]:
     """What is told of a word: itself, its beginnings and ends, its shape, and two neighbours on either side."""
     word = words[place]
     low = word.lower()
-    made = [f"w={low}", f"s={shape(word)}", *(f"p{n}={low[:n]}" for n in (2, 3, 4)), *(f"e{n}={low[-n:]}" for n in (2, 3, 4, 5))]  # fmt: skip
+    made = [
+        f"w={low}",
+        f"s={shape(word)}",
+        *(f"p{n}={low[:n]}" for n in (2, 3, 4)),
+        *(f"e{n}={low[-n:]}" for n in (2, 3, 4, 5)),
+    ]
     for step in (-2, -1, 1, 2):
         near = words[place + step] if 0 <= place + step < len(words) else "|"
         made += [f"{step}w={near.lower()}", f"{step}s={shape(near)}"]
@@ -110,7 +115,11 @@ class Tagger:
             return []
         rows = _hashed([features(words, i) for i in range(len(words))])
         scores = np.asarray(rows @ self.weights) + self.bias
-        scores = scores - np.log(np.exp(scores - scores.max(1, keepdims=True)).sum(1, keepdims=True)) - scores.max(1, keepdims=True)  # fmt: skip
+        scores = (
+            scores
+            - np.log(np.exp(scores - scores.max(1, keepdims=True)).sum(1, keepdims=True))
+            - scores.max(1, keepdims=True)
+        )
         return [self.tags[i] for i in best_sequence(scores, self.tags)]
 
     def read(self, document: Document) -> Document:
@@ -119,13 +128,18 @@ class Tagger:
         for start, end in split_sentences(document):
             places = [(start + m.start(), start + m.end()) for m in _TOKEN.finditer(document.text[start:end])]
             tags = self.tag([document.text[a:b] for a, b in places])
-            found += [Mention(((places[i][0], places[j - 1][1]),), canonical_type(kind)) for i, j, kind in spans_of(tags)]  # fmt: skip
+            found += [
+                Mention(((places[i][0], places[j - 1][1]),), canonical_type(kind)) for i, j, kind in spans_of(tags)
+            ]
         return replace(document, mentions=tuple(found))
 
     def save(self, folder: Path) -> None:
         """Weights and tags."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({"weights": np.ascontiguousarray(self.weights, np.float32), "bias": self.bias.astype(np.float32)}, folder / "tagger.safetensors")  # fmt: skip
+        save_file(
+            {"weights": np.ascontiguousarray(self.weights, np.float32), "bias": self.bias.astype(np.float32)},
+            folder / "tagger.safetensors",
+        )
         write_json(folder / "tagger.json", {"tags": self.tags})
 
     @classmethod
@@ -135,7 +149,11 @@ class Tagger:
         Raises:
             UserError: there is no tagger in the folder.
         """
-        require((folder / "tagger.json").is_file(), f"no tagger in {folder}", "train one with: stillhouse kg tagger FILE.tsv --out FOLDER")  # fmt: skip
+        require(
+            (folder / "tagger.json").is_file(),
+            f"no tagger in {folder}",
+            "train one with: stillhouse kg tagger FILE.tsv --out FOLDER",
+        )
         parts = load_file(folder / "tagger.safetensors")
         return cls(read_json(folder / "tagger.json")["tags"], parts["weights"], parts["bias"])
 
@@ -145,7 +163,11 @@ def _hashed(rows: list[list[str]]) -> sparse.csr_matrix:
 
 
 def train_tagger(sentences: Sequence[Sentence], passes: int = 5, seed: int = 0) -> Tagger:
-    """Averaged stochastic gradient descent on the log-loss of every token's tag."""
+    """Averaged stochastic gradient descent on the log-loss of every token's tag.
+
+    Raises:
+        UserError: no sentence has a tagged name.
+    """
     rows, tags = [], []
     for sentence in sentences:
         words = [word for word, _ in sentence]

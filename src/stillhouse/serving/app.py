@@ -17,7 +17,7 @@ from markupsafe import Markup
 from stillhouse import reporting
 from stillhouse.core.errors import UserError, require
 from stillhouse.core.estimate import minutes
-from stillhouse.core.trial import Choice, Input, Number, Ready
+from stillhouse.core.trial import Choice, Input, Number, Ready, Slide
 from stillhouse.reporting.numbers import significant
 from stillhouse.reporting.page import templates
 from stillhouse.reporting.shelf import Entry, Progress, Shelf, progress_of
@@ -27,6 +27,9 @@ from stillhouse.serving.pages import POLICY, comparison_html, message_html, repo
 from stillhouse.serving.trying import DONE, Bench, output_html, trials_of
 
 REFRESH_SECONDS = 2.0
+SLIDE_SECONDS = 0.15
+"""A slider that moves asks again this often at most, and once more when it rests."""
+SLIDE_STEPS = 200
 LOSS_COLOURS = ["#b04a1a", "#1f6f8b", "#6b7a1e", "#7a4a9c", "#a8336a", "#2f5fb3"]
 
 
@@ -52,9 +55,17 @@ def serve(folder: Path, host: str, port: int, token: str | None) -> None:
     address = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host}:{port}/"
     print(f"stillhouse: {address}{f'?token={token}' if token else ''}  (Ctrl-C ends it)", flush=True)
     ui.run(
-        host=host, port=port, title="stillhouse", show=False, reload=False, show_welcome_message=False, language="en-US",
-        favicon="🥃", dark=None, uvicorn_logging_level="warning",
-    )  # fmt: skip
+        host=host,
+        port=port,
+        title="stillhouse",
+        show=False,
+        reload=False,
+        show_welcome_message=False,
+        language="en-US",
+        favicon="🥃",
+        dark=None,
+        uvicorn_logging_level="warning",
+    )
 
 
 def add_plain_pages(app: Any, shelf: Shelf) -> None:
@@ -212,34 +223,57 @@ class Pages:
         trouble = self.html("").props("role=alert")
         answers = self.ui.element("div").classes("answers").props("aria-live=polite")
 
-        async def go() -> None:
-            button.disable()
+        async def answer(given: dict[str, Any]) -> None:
             trouble.set_content("")
-            answers.clear()
             try:
-                given = {name: widget.value for name, widget in widgets.items()}
                 made = await self.in_worker(self.bench.start, ready, given)
+                answers.clear()
                 while (output := await self.in_worker(self.bench.following, made)) is not DONE:
                     if self.left():
                         return
                     with answers:
                         self.html(output_html(output))
             except UserError as error:
+                answers.clear()
                 trouble.set_content(str(Markup('<p class="warning">{}</p>').format(error)))
-            finally:
-                if not self.left():
-                    button.enable()
+
+        async def go() -> None:
+            if not button.enabled:  # it answers already, and then sees what has moved since
+                return
+            button.disable()
+            given = None
+            while not self.left() and given != (now := {name: widget.value for name, widget in widgets.items()}):
+                await answer(given := now)
+            if not self.left():
+                button.enable()
 
         button.on_click(go)
+        for name, kind in ready.inputs.items():
+            if isinstance(kind, Slide):
+                widgets[name].on("update:model-value", go, throttle=SLIDE_SECONDS)
 
     def widget(self, kind: Input) -> Any:
         """The control of an input, with its bounds."""
+        if isinstance(kind, Slide):
+            return self.slider(kind)
         if isinstance(kind, Number):
-            return self.ui.number(kind.title, value=kind.default, min=kind.low, max=kind.high, step=1 if kind.whole else None).props("outlined dense")  # fmt: skip
+            return self.ui.number(
+                kind.title, value=kind.default, min=kind.low, max=kind.high, step=1 if kind.whole else None
+            ).props("outlined dense")
         if isinstance(kind, Choice):
             return self.ui.select(list(kind.options), label=kind.title, value=kind.default).props("outlined dense")
         area = self.ui.textarea if kind.lines > 1 else self.ui.input
         return area(kind.title, value=kind.default).props(f"outlined dense maxlength={kind.most}").classes("wide")
+
+    def slider(self, kind: Slide) -> Any:
+        """A slider under its title and value."""
+        step = 1 if kind.whole else (kind.high - kind.low) / SLIDE_STEPS
+        with self.ui.element("div").classes("wide"):
+            told = self.ui.label()
+            made = self.ui.slider(min=kind.low, max=kind.high, step=step, value=kind.default)
+            made.props["aria-label"] = kind.title
+            told.bind_text_from(made, "value", lambda value: f"{kind.title}: {significant(value)}")
+        return made
 
 
 def stylesheet() -> str:

@@ -109,7 +109,9 @@ def distill(config: Config, run: Run) -> Result:
     arms = _Arms(config, room, front, run, task)
     cost = _cost_of_all(superlms, seconds)
     rows = [arms.teacher(), arms.arm("student, cut from its super-network", "student", network, picked.shape, cost)]
-    compared = peers(picked.shape, picked.costs.multiply_adds, room.lesson, config, run) if config.compare == "all" else {}  # fmt: skip
+    compared = (
+        peers(picked.shape, picked.costs.multiply_adds, room.lesson, config, run) if config.compare == "all" else {}
+    )
     for name, peer in compared.items():
         alone = Cost(training_seconds=peer.seconds, updates={"student": peer.updates})
         rows.append(arms.arm(name, "baseline", peer.network, peer.shape, alone))
@@ -161,7 +163,10 @@ def _front(config: Config, room: Classroom, scored: list[Candidate], run: Run) -
 
 def _latencies(kept: list[Candidate], room: Classroom, tokens: int) -> dict[str, float]:
     model = room.teacher.model
-    return {"teacher": latency_seconds(model, tokens), **{str(c.shape): c.costs.latency_seconds for c in timed(kept, tokens)}}  # fmt: skip
+    return {
+        "teacher": latency_seconds(model, tokens),
+        **{str(c.shape): c.costs.latency_seconds for c in timed(kept, tokens)},
+    }
 
 
 def _cost_of_all(superlms: list[SuperLM], seconds: dict[str, float]) -> Cost:
@@ -190,7 +195,7 @@ class _Arms:
             metrics |= self._score(slug, model)
         speed = self.run.kept(f"speed-{slug}", lambda: self._speed(model))
         costs = costs_of(shape, tables_of(room.teacher))
-        full = replace(cost, parameters=costs.parameters, bytes_on_disk=costs.bytes, latency_seconds=speed)  # fmt: skip
+        full = replace(cost, parameters=costs.parameters, bytes_on_disk=costs.bytes, latency_seconds=speed)
         note = f"{shape}, {costs.multiply_adds / 1e6:,.1f} million multiply-adds"
         return Arm(name, role, metrics, full, self.config.seed, note)
 

@@ -86,7 +86,11 @@ class Family:
         Raises:
             UserError: the folder is there and not empty, or cannot be written.
         """
-        require(not folder.exists() or (folder.is_dir() and not any(folder.iterdir())), f"{folder} is not an empty folder", "choose another with --out")  # fmt: skip
+        require(
+            not folder.exists() or (folder.is_dir() and not any(folder.iterdir())),
+            f"{folder} is not an empty folder",
+            "choose another with --out",
+        )
         save_student(self.student(candidate), self.tokenizer(), folder)
 
 
@@ -106,7 +110,9 @@ def save_student(student: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, f
     make_folder_atomically(folder, fill)
 
 
-def save_family(superlms: list[SuperLM], front: Front, student: BertModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:  # fmt: skip
+def save_family(
+    superlms: list[SuperLM], front: Front, student: BertModel, tokenizer: PreTrainedTokenizerFast, folder: Path
+) -> None:
     """The picked student with its tokenizer, and beside it the super-networks and the front."""
 
     def fill(into: Path) -> None:
@@ -128,7 +134,11 @@ def open_family(run: Path) -> Family:
     """
     file = run / "model" / FRONT
     require((run / "config.json").is_file(), f"{run} is not a run folder", "name a run folder, see what is in runs/")
-    require(file.is_file(), f"{run} has no front of students", f"finish it with: stillhouse resume {run}, or name a run of autodistil")  # fmt: skip
+    require(
+        file.is_file(),
+        f"{run} has no front of students",
+        f"finish it with: stillhouse resume {run}, or name a run of autodistil",
+    )
     try:
         return Family(run / "model", cattrs.structure(read_json(file), Front))
     except (cattrs.BaseValidationError, TypeError, ValueError) as error:

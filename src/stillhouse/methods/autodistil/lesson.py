@@ -50,7 +50,9 @@ class Teacher:
     def projections(self, states: Tensor) -> Projections:
         """Queries, keys and values of the layer, from the states that enter it."""
         parts = layer_parts(self.model)[self.layer]
-        return Projections(*(functional.linear(states, m.weight, m.bias) for m in (parts.query, parts.key, parts.value)))  # fmt: skip
+        return Projections(
+            *(functional.linear(states, m.weight, m.bias) for m in (parts.query, parts.key, parts.value))
+        )
 
 
 def teacher_folder(config: Config) -> Path:
@@ -66,7 +68,11 @@ def open_teacher(config: Config) -> Teacher:
     """
     folder = teacher_folder(config)
     most = most_tokens(load_config(folder))
-    require(config.max_tokens <= most, f"max_tokens is {config.max_tokens}, the model in {folder} reads {most}", f"use --max-tokens {most} or less")  # fmt: skip
+    require(
+        config.max_tokens <= most,
+        f"max_tokens is {config.max_tokens}, the model in {folder} reads {most}",
+        f"use --max-tokens {most} or less",
+    )
     model = load_encoder(folder)
     layers = len(layer_parts(model))
     require(-config.teacher_layer <= layers, f"the teacher has {layers} layers", f"use --teacher-layer -{layers} to -1")
@@ -133,7 +139,9 @@ class Exam:
         for batch, theirs in self.batches:
             ours = network.last_projections(shape, batch)
             mask = batch.mask.to(ours.query.device)
-            parts = [relation_kl(relation_scores(o, self.relation_heads), t, mask) for o, t in zip(ours, theirs, strict=True)]  # fmt: skip
+            parts = [
+                relation_kl(relation_scores(o, self.relation_heads), t, mask) for o, t in zip(ours, theirs, strict=True)
+            ]
             count = int(mask.sum())
             total, tokens = total + float(torch.stack(parts).sum()) * count, tokens + count
         return total / tokens
@@ -179,7 +187,11 @@ def open_classroom(config: Config, device: torch.device) -> Classroom:
     heads = relation_heads_of(config, teacher)
     corpus = load_corpus(config.data, most_train=config.texts, most_held=config.held_texts)
     fewest = len(corpus.train)
-    require(fewest >= config.batch, f"{config.data} has {fewest} texts to learn from, a batch {config.batch}", f"give more text, or use --batch {max(1, fewest)}")  # fmt: skip
+    require(
+        fewest >= config.batch,
+        f"{config.data} has {fewest} texts to learn from, a batch {config.batch}",
+        f"give more text, or use --batch {max(1, fewest)}",
+    )
     items = [_items(teacher, texts, config.max_tokens) for texts in (corpus.train, corpus.select, corpus.report)]
     same_ids = np.arange(tables_of(teacher).words)
     teacher.model.to(device)  # type: ignore[arg-type]

@@ -60,7 +60,9 @@ def cut_from_teacher(shape: Architecture, teacher: Teacher, config: Config) -> E
     return new_network(teacher, extent_of([shape], teacher.shape.layers), config.init, config.seed, str(shape)).eval()
 
 
-def distilled_alone(shape: Architecture, lesson: Lesson, config: Config, run: Run, stage: str, updates: int = 0) -> Peer:  # fmt: skip
+def distilled_alone(
+    shape: Architecture, lesson: Lesson, config: Config, run: Run, stage: str, updates: int = 0
+) -> Peer:
     """One architecture with weights of its own, trained as super-networks are."""
     network = cut_from_teacher(shape, lesson.teacher, config)
     recipe = recipe_of(config, updates)

@@ -28,7 +28,9 @@ KEPT = Metric(
     "higher",
     "1 - KL / KL of a student that relates every token to all alike, of the teacher's query, key and value relations on report texts.",
 )
-SELECT = Metric("relations_kept_select", "Relations kept, select", "higher", "The same on the texts that the search chose by.")  # fmt: skip
+SELECT = Metric(
+    "relations_kept_select", "Relations kept, select", "higher", "The same on the texts that the search chose by."
+)
 SCORES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "mcc": "Matthews correlation"}
 
 
@@ -57,9 +59,16 @@ def front_table(front: Front) -> Table:
             )
         )
     columns = (
-        "sub-space", "architecture", "relations kept (select)", "M multiply-adds", "as published", "M parameters", "as published",
-        "MB", "ms a text",
-    )  # fmt: skip
+        "sub-space",
+        "architecture",
+        "relations kept (select)",
+        "M multiply-adds",
+        "as published",
+        "M parameters",
+        "as published",
+        "MB",
+        "ms a text",
+    )
     caption = (
         "Layers, heads, hidden, feed-forward. Multiply-adds are of 128 tokens, from the shapes of the modules; the published formulas "
         "take a head to be 1/12 of the hidden size wide, so they fall short wherever there are fewer heads. "
@@ -81,17 +90,39 @@ def thinned(rows: Sequence[Candidate], most: int) -> list[Candidate]:
     return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
 
 
-def spaces_table(superlms: Sequence[SuperLM], scored: Sequence[Candidate], seconds: dict[str, float], front: Front) -> Table:  # fmt: skip
+def spaces_table(
+    superlms: Sequence[SuperLM], scored: Sequence[Candidate], seconds: dict[str, float], front: Front
+) -> Table:
     """Each sub-space: how many architectures, what its super-network took, best and worst."""
     rows = []
     for one in superlms:
         name = one.space.name
         kept = sorted(front.kept(c) for c in scored if c.space == name)
         rows.append(
-            (name, one.space.size, len(kept), round(kept[0], 3), round(kept[-1], 3), one.updates, round(one.seconds, 1), round(seconds[name], 1))
-        )  # fmt: skip
-    columns = ("sub-space", "architectures", "scored", "worst kept", "best kept", "updates", "s of training", "s of search")  # fmt: skip
-    return Table("Sub-spaces and what they cost", columns, tuple(rows), "Paid once, for all students of the front together.")  # fmt: skip
+            (
+                name,
+                one.space.size,
+                len(kept),
+                round(kept[0], 3),
+                round(kept[-1], 3),
+                one.updates,
+                round(one.seconds, 1),
+                round(seconds[name], 1),
+            )
+        )
+    columns = (
+        "sub-space",
+        "architectures",
+        "scored",
+        "worst kept",
+        "best kept",
+        "updates",
+        "s of training",
+        "s of search",
+    )
+    return Table(
+        "Sub-spaces and what they cost", columns, tuple(rows), "Paid once, for all students of the front together."
+    )
 
 
 def front_picture(front: Front, picked: Candidate, hand: dict[str, tuple[int, float]], run: Run) -> Picture:
@@ -104,11 +135,25 @@ def front_picture(front: Front, picked: Candidate, hand: dict[str, tuple[int, fl
         x, y = [c.costs.multiply_adds / 1e6 for c in group], [front.kept(c) for c in group]
         axes.scatter(x, y, s=14, color=COLOURS[i % len(COLOURS)], alpha=0.6, label=name, linewidths=0)
     line = plane_front(front.front)
-    axes.step([c.costs.multiply_adds / 1e6 for c in line], [front.kept(c) for c in line], where="post", color=FRONT, lw=1.2, label="front")  # fmt: skip
+    axes.step(
+        [c.costs.multiply_adds / 1e6 for c in line],
+        [front.kept(c) for c in line],
+        where="post",
+        color=FRONT,
+        lw=1.2,
+        label="front",
+    )
     axes.scatter([picked.costs.multiply_adds / 1e6], [front.kept(picked)], s=70, color=BEST, label="student", zorder=3)
     if hand:
         points = list(hand.values())
-        axes.scatter([m / 1e6 for m, _ in points], [k for _, k in points], marker="x", color=HAND, label="by hand, alone", zorder=3)  # fmt: skip
+        axes.scatter(
+            [m / 1e6 for m, _ in points],
+            [k for _, k in points],
+            marker="x",
+            color=HAND,
+            label="by hand, alone",
+            zorder=3,
+        )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

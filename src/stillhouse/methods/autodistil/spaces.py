@@ -64,7 +64,9 @@ class SubSpace:
             UserError: the space has deeper architectures.
         """
         most = max(self.layers)
-        require(most <= layers, f"space {self.name} has {most} layers, the teacher {layers}", f"use layers up to {layers}")  # fmt: skip
+        require(
+            most <= layers, f"space {self.name} has {most} layers, the teacher {layers}", f"use layers up to {layers}"
+        )
         corners = [self.at(most, a, h, max(self.ratio)) for a in self.heads for h in self.hidden]
         return extent_of(corners, layers)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ import numpy as np
 
 from stillhouse.core.data import PublicFile, find_public_file
 from stillhouse.core.errors import UserError, require
-from stillhouse.core.files import content_hash
+from stillhouse.core.files import content_hash, parse_json
 from stillhouse.core.seeding import derive_seed
 from stillhouse.encoders.data import TextData, Texts
 from stillhouse.knowledge.documents import Counts, Document
@@ -216,7 +215,7 @@ _MARKED = re.compile(r"<< (.*?) >>|\[\[ (.*?) \]\]")
 def _chemprot_rows(file: Path) -> list[Pair]:
     rows = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        raw = json.loads(line)
+        raw = parse_json(line)
         text, spans = _without_markers(raw["text"])
         if len(spans) < 2:
             raise UserError(f"{file} line {number} has not two marked entities", "restore the file")

@@ -18,7 +18,7 @@ tau^2 keeps the gradient's size; updates are chosen on a select split, never on 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from stillhouse.encoders.tokens import Encoded, load_tokenizer
 from stillhouse.encoders.training import score
 from stillhouse.methods.distiller import report, search_report
 from stillhouse.methods.distiller.autodistiller import Study, Trial, remember
+from stillhouse.methods.distiller.commands import COMMANDS
 from stillhouse.methods.distiller.config import Config, Pipeline
 from stillhouse.methods.distiller.recommend import study_of
 from stillhouse.methods.distiller.single import compared_pipelines, load_student, peer_arms, student_arms
@@ -70,8 +71,6 @@ PRESETS = {
     ),
 }
 
-COMMANDS: Mapping[str, Callable[..., None]] = {}
-
 
 def distill(config: Config, run: Run) -> Result:
     """Get the teacher, search if asked to, distil the student and its controls, and measure all of them."""
@@ -81,17 +80,28 @@ def distill(config: Config, run: Run) -> Result:
         found = search(config, run)
         levels = best_of(found).levels
         run.log(f"best of {len(found)} trials: {pipeline_of(levels, config).words()}")
-        config = replace(config.with_pipeline(pipeline_of(levels, config)), layers=int(levels.get("layers", config.layers)))  # fmt: skip
+        config = replace(
+            config.with_pipeline(pipeline_of(levels, config)), layers=int(levels.get("layers", config.layers))
+        )
         task = with_layers(replace(task, config=config), levels)
     made, arms = student_arms(task, run, config.pipeline)
     arms += peer_arms(task, run)
-    tables = [report.pipeline_table(task, config.pipeline), report.size_table(task, made), report.collapse_table(task, made)]  # fmt: skip
+    tables = [
+        report.pipeline_table(task, config.pipeline),
+        report.size_table(task, made),
+        report.collapse_table(task, made),
+    ]
     if found:
         tables += search_report.tables(found, space(config), run)
         remember(cattrs.structure(run.kept("study", lambda: cattrs.unstructure(study_of(task, found))), Study))
     return Result(
-        "distiller", report.sentence(task, arms), report.metrics(task), tuple(arms), tables=tuple(tables), notes=report.notes(task)
-    )  # fmt: skip
+        "distiller",
+        report.sentence(task, arms),
+        report.metrics(task),
+        tuple(arms),
+        tables=tuple(tables),
+        notes=report.notes(task),
+    )
 
 
 def estimate(config: Config) -> Estimate:
@@ -116,8 +126,11 @@ def estimate(config: Config) -> Estimate:
     if config.trials:
         plans.insert(1, ("trials", config.trials * config.trial_updates, "student", config.workers))
     return Estimate(
-        tuple(Stage(name, n, 2 * n * config.batch, n * each[kind][0] / at_once, each[kind][1]) for name, n, kind, at_once in plans)
-    )  # fmt: skip
+        tuple(
+            Stage(name, n, 2 * n * config.batch, n * each[kind][0] / at_once, each[kind][1])
+            for name, n, kind, at_once in plans
+        )
+    )
 
 
 def load(folder: Path) -> PreTrainedModel:

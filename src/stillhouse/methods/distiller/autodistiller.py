@@ -118,7 +118,11 @@ class AutoDistiller:
     """
 
     def __init__(self, studies: Sequence[Study], factors: Sequence[Factor], seed: int = 0) -> None:
-        require(len({s.family for s in studies}) > 1, "trials of fewer than two data sets are known", "run a search on another one first")  # fmt: skip
+        require(
+            len({s.family for s in studies}) > 1,
+            "trials of fewer than two data sets are known",
+            "run a search on another one first",
+        )
         self.studies, self.factors = list(studies), [f for f in factors if f.name != "dummy"]
         shared = set.intersection(*(set(s.features) for s in studies))
         self.names = tuple(sorted(shared))
@@ -126,7 +130,9 @@ class AutoDistiller:
         random = np.random.default_rng(derive_seed("autodistiller", seed))
         self.members = [self._member(random) for _ in range(MEMBERS)]
 
-    def _member(self, random: np.random.Generator) -> tuple[HistGradientBoostingRegressor, HistGradientBoostingRegressor]:  # fmt: skip
+    def _member(
+        self, random: np.random.Generator
+    ) -> tuple[HistGradientBoostingRegressor, HistGradientBoostingRegressor]:
         rows, ranks, shares = [], [], []
         for study in self.studies:
             chosen = random.integers(len(study.trials), size=len(study.trials))
@@ -135,7 +141,14 @@ class AutoDistiller:
             ranks.append(study.ranks[chosen])
             shares.append(np.array([study.trials[i].select for i in chosen]) / max(1e-9, study.teacher))
         table = np.concatenate(rows)
-        options: dict[str, Any] = {"max_iter": 60, "learning_rate": 0.08, "min_samples_leaf": 5, "max_leaf_nodes": 8, "l2_regularization": 1.0, "early_stopping": False}  # fmt: skip
+        options: dict[str, Any] = {
+            "max_iter": 60,
+            "learning_rate": 0.08,
+            "min_samples_leaf": 5,
+            "max_leaf_nodes": 8,
+            "l2_regularization": 1.0,
+            "early_stopping": False,
+        }
         return (
             HistGradientBoostingRegressor(**options).fit(table, np.concatenate(ranks)),
             HistGradientBoostingRegressor(**options).fit(table, np.concatenate(shares)),
@@ -144,9 +157,13 @@ class AutoDistiller:
     def _rows(self, features: Mapping[str, float], levels: Sequence[Mapping[str, str]]) -> np.ndarray:
         index = np.array([[_level(f, one) for f in self.factors] for one in levels])
         described = np.array([features[n] for n in self.names], float)
-        return np.concatenate([one_hot(index, [len(f.levels) for f in self.factors]), np.tile(described, (len(levels), 1))], axis=1)  # fmt: skip
+        return np.concatenate(
+            [one_hot(index, [len(f.levels) for f in self.factors]), np.tile(described, (len(levels), 1))], axis=1
+        )
 
-    def predict(self, features: Mapping[str, float], levels: Sequence[Mapping[str, str]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    def predict(
+        self, features: Mapping[str, float], levels: Sequence[Mapping[str, str]]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean rank, its spread over members [pipelines], and the members' shares of the teacher [members, pipelines]."""
         rows = self._rows(features, levels)
         ranks = np.stack([rank.predict(rows) for rank, _ in self.members])
@@ -155,7 +172,10 @@ class AutoDistiller:
 
     def recommend(self, features: Mapping[str, float], top: int = 3) -> list[Suggestion]:
         """The pipelines of highest expected rank, no two the same but for what an idle factor says."""
-        grid = [dict(zip((f.name for f in self.factors), levels, strict=True)) for levels in itertools.product(*(f.levels for f in self.factors))]  # fmt: skip
+        grid = [
+            dict(zip((f.name for f in self.factors), levels, strict=True))
+            for levels in itertools.product(*(f.levels for f in self.factors))
+        ]
         grid = [g for g in grid if g.get("intermediate") != "none" or g.get("mapping") == "skip"]
         mean, spread, shares = self.predict(features, grid)
         order = np.argsort(-mean, kind="stable")[:top]
@@ -196,7 +216,9 @@ class LeftOut:
     """The expectation of the same for k pipelines drawn at random, exactly."""
 
 
-def leave_one_family_out(studies: Sequence[Study], factors: Sequence[Factor], k: int = 3, seed: int = 0) -> list[LeftOut]:  # fmt: skip
+def leave_one_family_out(
+    studies: Sequence[Study], factors: Sequence[Factor], k: int = 3, seed: int = 0
+) -> list[LeftOut]:
     """Judge the recommendations on every data set in turn, learned from the other families."""
     found = []
     for study in studies:
@@ -205,8 +227,12 @@ def leave_one_family_out(studies: Sequence[Study], factors: Sequence[Factor], k:
         predicted, _, _ = model.predict(study.features, [t.levels for t in study.trials])
         scores = np.array([t.select for t in study.trials])
         chosen = np.argsort(-predicted, kind="stable")[:k]
-        correlation = float(spearmanr(predicted, scores).statistic) if np.ptp(predicted) > 0 and np.ptp(scores) > 0 else 0.0  # fmt: skip
-        found.append(LeftOut(study.data, correlation, regret(scores, float(scores[chosen].max())), random_regret(scores, k)))  # fmt: skip
+        correlation = (
+            float(spearmanr(predicted, scores).statistic) if np.ptp(predicted) > 0 and np.ptp(scores) > 0 else 0.0
+        )
+        found.append(
+            LeftOut(study.data, correlation, regret(scores, float(scores[chosen].max())), random_regret(scores, k))
+        )
     return found
 
 

@@ -9,8 +9,21 @@ from stillhouse.core.errors import require
 from stillhouse.encoders.mutual_information import SMALLEST_BATCH
 
 Intermediate = Literal[
-    "none", "ce", "mse", "cos", "pkd", "l2", "mi", "nce", "nwj", "tuba", "att_mse", "att_mse_sum", "att_ce", "att_ce_mean"
-]  # fmt: skip
+    "none",
+    "ce",
+    "mse",
+    "cos",
+    "pkd",
+    "l2",
+    "mi",
+    "nce",
+    "nwj",
+    "tuba",
+    "att_mse",
+    "att_mse_sum",
+    "att_ce",
+    "att_ce_mean",
+]
 Edit = Literal["swap", "delete", "insert", "replace", "synonyms", "contextual", "denoise", "back-translation"]
 LEARNED_CRITIC = ("mi", "nce", "nwj", "tuba")
 
@@ -146,16 +159,28 @@ class Config:
     def __post_init__(self) -> None:
         require(0 <= self.alpha <= 1, f"alpha is {self.alpha}", "choose 0 to 1")
         require(0 <= self.hard_weight <= 1, f"hard_weight is {self.hard_weight}", "choose 0 to 1")
-        require(0 < self.augmentation_share < 1, f"augmentation_share is {self.augmentation_share}", "choose above 0, below 1")  # fmt: skip
+        require(
+            0 < self.augmentation_share < 1,
+            f"augmentation_share is {self.augmentation_share}",
+            "choose above 0, below 1",
+        )
         require(self.temperature > 0, f"temperature is {self.temperature}", "give a number above 0")
-        require(min(self.updates, self.trial_updates, self.layers, self.workers) >= 1, "updates, trial_updates, layers or workers below 1", "give one or more")  # fmt: skip
+        require(
+            min(self.updates, self.trial_updates, self.layers, self.workers) >= 1,
+            "updates, trial_updates, layers or workers below 1",
+            "give one or more",
+        )
         require(self.max_tokens >= 4, f"max_tokens is {self.max_tokens}", "give 4 or more")
         require(
             not (self.intermediate in LEARNED_CRITIC or self.trials) or self.batch >= SMALLEST_BATCH,
             f"a batch of {self.batch} is too small for mi, nce, nwj and tuba, whose bounds are at most log(batch)",
             f"use --batch {SMALLEST_BATCH} or more (64 is better)",
         )
-        require("synonyms" not in self.augmentation or bool(self.thesaurus), "synonyms need a thesaurus", "name one with --thesaurus")  # fmt: skip
+        require(
+            "synonyms" not in self.augmentation or bool(self.thesaurus),
+            "synonyms need a thesaurus",
+            "name one with --thesaurus",
+        )
         require(
             "back-translation" not in self.augmentation or bool(self.translator and self.back_translator),
             "back-translation needs two translation models",
@@ -166,8 +191,14 @@ class Config:
     def pipeline(self) -> Pipeline:
         """The pipeline of these options."""
         return Pipeline(
-            self.augmentation, self.mixup, self.intermediate, self.alpha, self.mapping, self.prediction, self.hard_weight
-        )  # fmt: skip
+            self.augmentation,
+            self.mixup,
+            self.intermediate,
+            self.alpha,
+            self.mapping,
+            self.prediction,
+            self.hard_weight,
+        )
 
     def with_pipeline(self, pipeline: Pipeline) -> Config:
         """These options with another pipeline."""

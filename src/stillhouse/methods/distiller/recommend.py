@@ -45,7 +45,10 @@ def recommend(config: Config, top: int = 3) -> tuple[list[Suggestion], list[tupl
     # first, because a teacher may take minutes: with too few searches this says so at once
     model = AutoDistiller(known_studies(), space(config), config.seed)
     try:
-        with tempfile.TemporaryDirectory() as folder, Run.create("distiller", to_plain(config), out=Path(folder) / "run") as run:  # fmt: skip
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Run.create("distiller", to_plain(config), out=Path(folder) / "run") as run,
+        ):
             features = task_features(open_task(config, run))
     except Interrupted:
         raise Interrupted("stopped before the teacher was ready; start the command again") from None
@@ -68,7 +71,9 @@ def print_recommendation(config: Config, top: int, json: bool) -> None:
     for place, one in enumerate(found, start=1):
         low, high = one.share_interval
         print(f"{place}. {pipeline_of(one.levels, config).words()}")
-        print(f"   expected {one.share:.2f} of the teacher's score ({low:.2f} to {high:.2f}), rank {one.rank:.2f} +- {one.spread:.2f} of 1")  # fmt: skip
+        print(
+            f"   expected {one.share:.2f} of the teacher's score ({low:.2f} to {high:.2f}), rank {one.rank:.2f} +- {one.spread:.2f} of 1"
+        )
     print("most like: " + ", ".join(f"{name} ({distance:.1f} standard deviations away)" for name, distance in near))
     print(f"how sure:  {trust(judged)}")
     print(f"try it:    {command(best)}", file=sys.stderr)
@@ -84,7 +89,9 @@ def trust(judged: Sequence[LeftOut]) -> str:
     """How good such advice was on data whose family it had not seen, against chance."""
     if not judged:
         return "not known; it takes searches on three kinds of data to leave one out"
-    order, ours, chance = (sum(getattr(one, key) for one in judged) / len(judged) for key in ("spearman", "regret", "random_regret"))  # fmt: skip
+    order, ours, chance = (
+        sum(getattr(one, key) for one in judged) / len(judged) for key in ("spearman", "regret", "random_regret")
+    )
     verdict = "no better than chance" if ours >= chance else "better than chance"
     return (
         f"on {len(judged)} data sets left out in turn its three had {ours:.2f} of the possible regret, three at random {chance:.2f}"
@@ -95,7 +102,10 @@ def trust(judged: Sequence[LeftOut]) -> str:
 def command(config: Config) -> str:
     """The command line that runs a pipeline."""
     p = config.pipeline
-    parts = [f"stillhouse run distiller --data {config.data} --teacher {config.teacher}", f"--intermediate {p.intermediate}"]  # fmt: skip
+    parts = [
+        f"stillhouse run distiller --data {config.data} --teacher {config.teacher}",
+        f"--intermediate {p.intermediate}",
+    ]
     parts += [f"--alpha {p.alpha:g}"] if p.intermediate == "mi" else []
     parts += [f"--mapping {p.mapping} --prediction {p.prediction}"]
     parts += [f"--augmentation {' '.join(p.augmentation)}"] if p.augmentation else []

@@ -56,7 +56,9 @@ def pipeline_table(task: Task, pipeline: Pipeline) -> Table:
         ("prediction objective", f"{pipeline.prediction}, temperature {config.temperature:g}"),
         ("share of labels", pipeline.hard_weight),
     ]
-    return Table("The pipeline", ("part", "choice"), tuple(rows), "Projections and critics are left out of the saved student.")  # fmt: skip
+    return Table(
+        "The pipeline", ("part", "choice"), tuple(rows), "Projections and critics are left out of the saved student."
+    )
 
 
 def size_table(task: Task, made: Trained) -> Table:
@@ -68,8 +70,19 @@ def size_table(task: Task, made: Trained) -> Table:
         ("student", student, task.shape, len(task.vocabulary)),
     ):
         embedded = parameters(cast(nn.Module, model.base_model.embeddings))
-        rows.append((title, shape.layers, shape.width, shape.feed_forward, shape.embedding, pieces, embedded, parameters(model)))  # fmt: skip
-    columns = ("model", "layers", "width", "feed-forward", "word vectors", "pieces", "embedding parameters", "parameters")  # fmt: skip
+        rows.append(
+            (title, shape.layers, shape.width, shape.feed_forward, shape.embedding, pieces, embedded, parameters(model))
+        )
+    columns = (
+        "model",
+        "layers",
+        "width",
+        "feed-forward",
+        "word vectors",
+        "pieces",
+        "embedding parameters",
+        "parameters",
+    )
     return Table("Size", columns, tuple(rows))
 
 
@@ -96,7 +109,10 @@ def collapse_table(task: Task, made: Trained) -> Table:
 def notes(task: Task) -> tuple[str, ...]:
     """Caveats."""
     data, found = task.data, []
-    cut = {name: items.first.truncated for name, items in (("train", task.train), ("select", task.select), ("report", task.report))}  # fmt: skip
+    cut = {
+        name: items.first.truncated
+        for name, items in (("train", task.train), ("select", task.select), ("report", task.report))
+    }
     if any(cut.values()):
         shares = ", ".join(f"{n} of {len(getattr(data, name))} {name} texts" for name, n in cut.items() if n)
         found.append(f"Longer than {task.config.max_tokens} tokens and cut: {shares}.")

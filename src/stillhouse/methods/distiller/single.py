@@ -97,7 +97,14 @@ def _student_arm(name: str, role: Role, made: Trained, task: Task, speed: dict[s
         training_seconds=made.seconds,
         updates={"student": made.updates},
     )
-    return Arm(name, role, _scores(made.report, made.select), cost, task.config.seed, f"{note}; best of select at update {made.best_update}")  # fmt: skip
+    return Arm(
+        name,
+        role,
+        _scores(made.report, made.select),
+        cost,
+        task.config.seed,
+        f"{note}; best of select at update {made.best_update}",
+    )
 
 
 def _teacher_arm(task: Task, speed: dict[str, float], run: Run) -> Arm:
@@ -143,7 +150,9 @@ def peer_arms(task: Task, run: Run) -> list[Arm]:
     for name, role, compute, note in rows:
         found = run.kept(name.replace(" ", "-").replace("'", ""), compute)
         size = found.get("parameters")
-        arms.append(Arm(name, role, {"score": found["score"]}, Cost(parameters=None if size is None else int(size)), note=note))  # fmt: skip
+        arms.append(
+            Arm(name, role, {"score": found["score"]}, Cost(parameters=None if size is None else int(size)), note=note)
+        )
     return arms
 
 

@@ -100,7 +100,11 @@ def distil_student(
         prediction, intermediate, listens = losses(update)
         total = prediction
         if intermediate is not None:
-            factor = balance.factor(prediction, intermediate, weights) if work.balanced and listens else work.intermediate_weight  # fmt: skip
+            factor = (
+                balance.factor(prediction, intermediate, weights)
+                if work.balanced and listens
+                else work.intermediate_weight
+            )
             total = prediction + factor * intermediate
         optimizer.zero_grad()
         if critic_optimizer:

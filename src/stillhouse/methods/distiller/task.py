@@ -110,7 +110,10 @@ def open_task(config: Config, run: Run) -> Task:
         f"a student of width {shape.width} is wider than its teacher of {theirs.width}",
         f"use --width {theirs.width} or less",
     )
-    parts = [plain_items(encode(vocabulary.tokenizer, t, config.max_tokens), t.labels) for t in (data.train, data.select, data.report)]  # fmt: skip
+    parts = [
+        plain_items(encode(vocabulary.tokenizer, t, config.max_tokens), t.labels)
+        for t in (data.train, data.select, data.report)
+    ]
     return Task(config, data, teacher, vocabulary, shape, *parts)
 
 
@@ -124,7 +127,15 @@ def teacher_plan(config: Config) -> Plan:
     """The teacher that a config names."""
     width = config.scratch_width
     scratch = Shape(config.scratch_layers, width, max(1, width // 32), 4 * width, width)
-    return Plan(config.teacher, config.teacher_updates, config.teacher_rate, config.max_tokens, scratch, config.scratch_pieces, config.scratch_updates)  # fmt: skip
+    return Plan(
+        config.teacher,
+        config.teacher_updates,
+        config.teacher_rate,
+        config.max_tokens,
+        scratch,
+        config.scratch_pieces,
+        config.scratch_updates,
+    )
 
 
 def _student_of(config: Config, data: TextData, teacher: Teacher, theirs: Shape) -> tuple[Vocabulary, Shape]:
@@ -213,9 +224,18 @@ def distillation(task: Task, pipeline: Pipeline, recipe: Recipe, kept: Wanted | 
     if pipeline.hard_weight < 1 or read != Wanted():
         told = teacher_outputs(task.teacher.model, parts, task.vocabulary.teacher_ids, read, kept)
     return Distillation(
-        pipeline, join_items(parts), told, task.select, task.data.metric, task.teacher_shape, recipe,
-        config.temperature, config.intermediate_weight, config.balance == "gradient", config.critic_rate,
-    )  # fmt: skip
+        pipeline,
+        join_items(parts),
+        told,
+        task.select,
+        task.data.metric,
+        task.teacher_shape,
+        recipe,
+        config.temperature,
+        config.intermediate_weight,
+        config.balance == "gradient",
+        config.critic_rate,
+    )
 
 
 def save_student(student: PreTrainedModel, vocabulary: Vocabulary, folder: Path) -> None:

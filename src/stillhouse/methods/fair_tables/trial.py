@@ -56,10 +56,14 @@ def ready(model: FairTable, real_parity: float) -> Ready:
         rates = positive_shares(made, model)
         if group == EVERYONE:
             yield Gauge(
-                "Parity ratio of the drawn rows", round(parity(rates), 3), 0.0, 1.0,
+                "Parity ratio of the drawn rows",
+                round(parity(rates), 3),
+                0.0,
+                1.0,
                 f"Least over greatest share of {model.codec.schema.label} = {_positive(model)} among {title}; 1 is no bias.",
-                round(real_parity, 3), "in the real training rows",
-            )  # fmt: skip
+                round(real_parity, 3),
+                "in the real training rows",
+            )
         shares = tuple((str(name), round(rate, 3)) for name, rate in rates.items())
         yield Table("Positive share by group", (title, f"{model.codec.schema.label} = {_positive(model)}"), shares)
 

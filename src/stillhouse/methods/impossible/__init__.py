@@ -46,12 +46,13 @@ from stillhouse.methods.impossible.evaluation import Judges, metrics_of
 from stillhouse.methods.impossible.generation import Made, student_pairs, teacher_pairs
 from stillhouse.methods.impossible.made_here import critic_name, get_critic, get_language_model, get_student
 from stillhouse.methods.impossible.nli import TokenVectors
+from stillhouse.methods.impossible.portable import portable
 from stillhouse.methods.impossible.proximity import measure_proximity
 from stillhouse.methods.impossible.rewriter import Rewriter, load_rewriter, save_rewriter
 from stillhouse.methods.impossible.trial import TRIALS
 from stillhouse.methods.impossible.workshop import Trained, Workshop
 
-__all__ = ["COMMANDS", "PRESETS", "TRIALS", "Config", "distill", "estimate", "load"]
+__all__ = ["COMMANDS", "PRESETS", "TRIALS", "Config", "distill", "estimate", "load", "portable"]
 
 PRESETS = {
     "laptop": Config(),
@@ -202,9 +203,15 @@ def _arms(
 
 
 def _set_tables(
-    domain: Domain, rows: list[tuple[str, str]], self_rows: list[tuple[str, str]], d_t: list[Pair], d_self: list[Pair],
-    first: Made, config: Config, workshop: Workshop,
-) -> list[Table]:  # fmt: skip
+    domain: Domain,
+    rows: list[tuple[str, str]],
+    self_rows: list[tuple[str, str]],
+    d_t: list[Pair],
+    d_self: list[Pair],
+    first: Made,
+    config: Config,
+    workshop: Workshop,
+) -> list[Table]:
     sets: dict[str, list[tuple[str, str]]] = {
         "D_T": rows,
         "D_self": self_rows,

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
@@ -30,7 +30,7 @@ from stillhouse.core.training import Fitted, Stateful, fit
 from stillhouse.corpus.sentences import first_sentence
 from stillhouse.encoders.models import load_config, to_best_device
 from stillhouse.encoders.tokens import load_tokenizer
-from stillhouse.encoders.training import Recipe, make_optimizer, set_rate
+from stillhouse.encoders.training import Recipe, descend, make_optimizer
 from stillhouse.methods.impossible.config import Size
 
 
@@ -121,11 +121,7 @@ def pretrain_language_model(model: PreTrainedModel, rows: np.ndarray, recipe: Re
         ids = torch.from_numpy(rows[index, : lengths[index].max()]).to(model.device)
         real = ids != pad
         loss = model(input_ids=ids, attention_mask=real.long(), labels=ids.masked_fill(~real, -100)).loss
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        set_rate(optimizer, recipe.rate * recipe.factor(update))
-        optimizer.step()
+        descend(loss, model, optimizer, recipe.rate * recipe.factor(update))
         return {"language model": loss.detach()}
 
     state: dict[str, Stateful] = {"model": model, "optimizer": optimizer}
@@ -140,7 +136,9 @@ def load_language_model(folder: Path) -> LanguageModel:
     """
     load_config(folder)
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True, trust_remote_code=False)  # fmt: skip
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"the language model in {folder} cannot be loaded ({first_line(error)})",
@@ -157,9 +155,14 @@ def _with_padding(folder: Path) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(folder, local_files_only=True))
+        tokenizer = cast(
+            PreTrainedTokenizerFast,
+            AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} has no tokenizer that can be read ({first_line(error)})", "save it beside the model") from error  # fmt: skip
+        raise UserError(
+            f"{folder} has no tokenizer that can be read ({first_line(error)})", "save it beside the model"
+        ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
@@ -217,7 +220,9 @@ def continuations(
     for number, start in enumerate(range(0, len(order), sampling.batch)):
         batch = order[start : start + sampling.batch]
         seed_everything(*seed, number)
-        for row, text in zip(batch, _sampled(teacher, [prompts[i] for i in batch], sampling, throughput, one_sentence), strict=True):  # fmt: skip
+        for row, text in zip(
+            batch, _sampled(teacher, [prompts[i] for i in batch], sampling, throughput, one_sentence), strict=True
+        ):
             made[row].append(text)
     return made
 

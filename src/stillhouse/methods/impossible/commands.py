@@ -32,8 +32,13 @@ def _rewritten(text: str, run: Path, task: str, code: tuple[str, ...], outputs: 
 
 
 def paraphrase(
-    text: tyro.conf.Positional[str], run: Path, code: tuple[str, ...] = (), outputs: int = 1, seed: int = 0, json: bool = False
-) -> None:  # fmt: skip
+    text: tyro.conf.Positional[str],
+    run: Path,
+    code: tuple[str, ...] = (),
+    outputs: int = 1,
+    seed: int = 0,
+    json: bool = False,
+) -> None:
     """Say a text in other words.
 
     Args:
@@ -48,8 +53,13 @@ def paraphrase(
 
 
 def summarise(
-    text: tyro.conf.Positional[str], run: Path, code: tuple[str, ...] = (), outputs: int = 1, seed: int = 0, json: bool = False
-) -> None:  # fmt: skip
+    text: tyro.conf.Positional[str],
+    run: Path,
+    code: tuple[str, ...] = (),
+    outputs: int = 1,
+    seed: int = 0,
+    json: bool = False,
+) -> None:
     """Say a text in short.
 
     Args:

@@ -124,16 +124,28 @@ class Config:
         require(min(self.temperature, self.context_temperature) > 0, "a temperature is not above 0", "give 0.5 to 1")
         require(0 < self.entailment < 1, f"entailment is {self.entailment}", "give a probability between 0 and 1")
         require(0 < self.most_rouge <= 1, f"most_rouge is {self.most_rouge}", "give a share above 0, at most 1")
-        require(0 < self.near_duplicate <= 1, f"near_duplicate is {self.near_duplicate}", "give a share above 0, at most 1")  # fmt: skip
+        require(
+            0 < self.near_duplicate <= 1, f"near_duplicate is {self.near_duplicate}", "give a share above 0, at most 1"
+        )
         low, high = self.paraphrase_length
         require(0 < low < high, f"paraphrase_length is {low} {high}", "give two shares, the smaller first")
         require(0 < self.summary_length <= 1, f"summary_length is {self.summary_length}", "give a share, at most 1")
         fewest, most = self.context_sentences
-        require(1 <= fewest <= most, f"context_sentences is {fewest} {most}", "give two counts of 1 or more, the smaller first")  # fmt: skip
-        require(self.continuations >= 2, f"continuations is {self.continuations}", "give 2 or more: pairs are made of them")  # fmt: skip
+        require(
+            1 <= fewest <= most,
+            f"context_sentences is {fewest} {most}",
+            "give two counts of 1 or more, the smaller first",
+        )
+        require(
+            self.continuations >= 2, f"continuations is {self.continuations}", "give 2 or more: pairs are made of them"
+        )
         require(len(self.prefixes) > 0, "no prefixes", "give one or more, '' for the start of a text")
         for size in (self.teacher_size, self.student_size):
-            require(size.width % size.heads == 0, f"width {size.width} is not a multiple of {size.heads} heads", "change one")  # fmt: skip
+            require(
+                size.width % size.heads == 0,
+                f"width {size.width} is not a multiple of {size.heads} heads",
+                "change one",
+            )
 
     @property
     def teacher_size(self) -> Size:
@@ -156,9 +168,27 @@ class Config:
 
 
 COUNTS = (
-    "contexts", "context_tokens", "sentence_tokens", "self_inputs", "self_outputs", "updates", "self_updates", "batch",
-    "teacher_updates", "student_updates", "teacher_layers", "teacher_width", "student_layers", "student_width", "heads", "critic_updates", "critic_width", "judged", "shard", "generation_batch",
-)  # fmt: skip
+    "contexts",
+    "context_tokens",
+    "sentence_tokens",
+    "self_inputs",
+    "self_outputs",
+    "updates",
+    "self_updates",
+    "batch",
+    "teacher_updates",
+    "student_updates",
+    "teacher_layers",
+    "teacher_width",
+    "student_layers",
+    "student_width",
+    "heads",
+    "critic_updates",
+    "critic_width",
+    "judged",
+    "shard",
+    "generation_batch",
+)
 
 
 def _check_counts(config: Config) -> None:

@@ -131,7 +131,11 @@ def _from_documents(name: str, licence: str, documents: Sequence[str], most: int
         place = derive_seed("document", document) % 10
         if sentences:
             parts["train" if place < 8 else "select" if place == 8 else "report"].append(sentences)
-    require(len(parts["train"]) >= 20, f"{name} has {len(parts['train'])} documents with finished sentences", "give more text")  # fmt: skip
+    require(
+        len(parts["train"]) >= 20,
+        f"{name} has {len(parts['train'])} documents with finished sentences",
+        "give more text",
+    )
     seen = {sentence for document in parts["train"] for sentence in document}
     exams = []
     for part in ("select", "report"):

@@ -49,11 +49,18 @@ def sampling_of(config: Config, *, contexts: bool = False) -> Sampling:
 
 
 def draw_contexts(
-    teacher: LanguageModel, config: Config, count: int, seed: tuple[int | str, ...], faults: Counter[str], throughput: Throughput
-) -> list[str]:  # fmt: skip
+    teacher: LanguageModel,
+    config: Config,
+    count: int,
+    seed: tuple[int | str, ...],
+    faults: Counter[str],
+    throughput: Throughput,
+) -> list[str]:
     """Contexts of a few finished sentences; a draw without any is left out and counted."""
     prompts = [config.prefixes[i % len(config.prefixes)] for i in range(count)]
-    drawn = continuations(teacher, prompts, 1, sampling_of(config, contexts=True), (*seed, "contexts"), throughput, one_sentence=False)  # fmt: skip
+    drawn = continuations(
+        teacher, prompts, 1, sampling_of(config, contexts=True), (*seed, "contexts"), throughput, one_sentence=False
+    )
     random = np.random.default_rng(derive_seed(*seed, "lengths"))
     made = []
     for prompt, (text,) in zip(prompts, drawn, strict=True):
@@ -88,7 +95,9 @@ def teacher_pairs(teacher: LanguageModel, critic: EntailmentCritic, config: Conf
         funnel, faults, throughput = Funnel(), Counter[str](), Throughput()
         seed = (run.seed, "D_T", number)
         found = draw_contexts(teacher, config, contexts, seed, faults, throughput)
-        drawn = continuations(teacher, found, config.continuations, sampling_of(config), (*seed, "continuations"), throughput)  # fmt: skip
+        drawn = continuations(
+            teacher, found, config.continuations, sampling_of(config), (*seed, "continuations"), throughput
+        )
         sentences = [finished(texts, faults) for texts in drawn]
         distinct = [tuple(dict.fromkeys(some)) for some in sentences]
         _count(funnel, contexts, found, sentences, distinct)
@@ -136,7 +145,9 @@ def _rewritten(context: str, x: str, outputs: Sequence[str]) -> Group:
     return Group(context, (x, *new), pairs)
 
 
-def _count(funnel: Funnel, asked: int, contexts: list[str], sentences: list[list[str]], distinct: list[tuple[str, ...]]) -> None:  # fmt: skip
+def _count(
+    funnel: Funnel, asked: int, contexts: list[str], sentences: list[list[str]], distinct: list[tuple[str, ...]]
+) -> None:
     funnel.add("contexts drawn", asked)
     funnel.add("contexts with a finished sentence", len(contexts))
     funnel.add("finished continuations", sum(map(len, sentences)))
@@ -144,9 +155,15 @@ def _count(funnel: Funnel, asked: int, contexts: list[str], sentences: list[list
 
 
 def _judged(
-    groups: list[Group], made_by: str, number: int, config: Config, critic: EntailmentCritic,
-    funnel: Funnel, faults: Counter[str], throughput: Throughput,
-) -> dict[str, Any]:  # fmt: skip
+    groups: list[Group],
+    made_by: str,
+    number: int,
+    config: Config,
+    critic: EntailmentCritic,
+    funnel: Funnel,
+    faults: Counter[str],
+    throughput: Throughput,
+) -> dict[str, Any]:
     """A shard's file: pairs that passed, the funnel, and a few candidates as they came."""
     kept, passed = judge_pairs(groups, config, critic)
     pairs = [Pair(k.x, k.y, k.forward, k.backward, k.rouge, made_by, groups[k.group].context, number) for k in kept]
@@ -190,7 +207,9 @@ def _in_shards(stage: str, items: int, work: Callable[[int, int], dict[str, Any]
 
 def _added(whole: Made, told: dict[str, Any]) -> Made:
     funnel = whole.funnel.merge(Funnel(told["funnel"]["counts"], told["funnel"]["seconds"]))
-    speed = Throughput(whole.throughput.tokens + told["throughput"]["tokens"], whole.throughput.seconds + told["throughput"]["seconds"])  # fmt: skip
+    speed = Throughput(
+        whole.throughput.tokens + told["throughput"]["tokens"], whole.throughput.seconds + told["throughput"]["seconds"]
+    )
     pairs = [*whole.pairs, *(Pair(**pair) for pair in told["pairs"])]
     unfiltered = [*whole.unfiltered, *((x, y) for x, y in told["unfiltered"])]
     return Made(pairs, funnel, whole.faults + Counter(told["faults"]), speed, unfiltered)

@@ -33,7 +33,7 @@ from stillhouse.encoders.batches import plain_items
 from stillhouse.encoders.data import Texts
 from stillhouse.encoders.models import load_classifier, minilm_folder, to_best_device, weights_hash
 from stillhouse.encoders.tokens import encode, fingerprint, load_tokenizer
-from stillhouse.encoders.training import Recipe, make_optimizer, predict, set_rate
+from stillhouse.encoders.training import Recipe, descend, make_optimizer, predict
 
 PAIRS_AT_ONCE = 4096
 
@@ -69,7 +69,9 @@ class DecomposableAttention(nn.Module):
         v_b = self._compared(words_b, real_b, scores.transpose(1, 2), words_a, real_a)
         return cast(Tensor, self.aggregate(torch.cat([v_a, v_b], dim=-1)))
 
-    def _compared(self, own: Tensor, real: Tensor, scores: Tensor, others: Tensor, real_others: Tensor) -> Float[Tensor, "pairs width"]:  # fmt: skip
+    def _compared(
+        self, own: Tensor, real: Tensor, scores: Tensor, others: Tensor, real_others: Tensor
+    ) -> Float[Tensor, "pairs width"]:
         aligned = attended(scores, others, real_others)
         compared: Tensor = self.compare(torch.cat([own, aligned, (own - aligned).abs()], dim=-1))
         return (compared * real[..., None]).sum(1)
@@ -137,11 +139,7 @@ def train_attention(
     def step(update: int) -> dict[str, Tensor]:
         index = torch.randint(len(labels), (recipe.batch,))
         loss = nn.functional.cross_entropy(model(a[index], b[index]), labels[index])
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        set_rate(optimizer, recipe.rate * recipe.factor(update))
-        optimizer.step()
+        descend(loss, model, optimizer, recipe.rate * recipe.factor(update))
         return {"critic": loss.detach()}
 
     fit(step, {"model": model, "optimizer": optimizer}, recipe.updates, run, stage="critic", seed=0)
@@ -177,7 +175,11 @@ class EncoderCritic:
     ) -> None:
         names = {int(i): str(label).lower() for i, label in (model.config.id2label or {}).items()}
         found = [i for i, label in names.items() if label in ("entailment", "entails", "1", "yes")]
-        require(len(found) == 1, f"the critic {name} has the classes {', '.join(names.values())}", "give one with a class 'entailment'")  # fmt: skip
+        require(
+            len(found) == 1,
+            f"the critic {name} has the classes {', '.join(names.values())}",
+            "give one with a class 'entailment'",
+        )
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.place, self.max_tokens = found[0], max_tokens
         self.fingerprint = content_hash([fingerprint(tokenizer), weights_hash(model)])
@@ -203,7 +205,7 @@ class TokenVectors:
         folder = folder or minilm_folder()
         self.tokenizer, self.batch = load_tokenizer(folder), batch
         self.model = to_best_device(
-            AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+            AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, trust_remote_code=False)
         ).eval()
         self.known: dict[str, np.ndarray] = {}
 
@@ -213,7 +215,14 @@ class TokenVectors:
         new = sorted({text for text in texts if text not in self.known}, key=len)
         for start in range(0, len(new), self.batch):
             batch = new[start : start + self.batch]
-            rows = self.tokenizer(batch, padding=True, truncation=True, max_length=128, return_tensors="pt", return_special_tokens_mask=True)  # fmt: skip
+            rows = self.tokenizer(
+                batch,
+                padding=True,
+                truncation=True,
+                max_length=128,
+                return_tensors="pt",
+                return_special_tokens_mask=True,
+            )
             special = rows.pop("special_tokens_mask").bool()
             states = self.model(**rows.to(self.model.device)).last_hidden_state.cpu()
             states = nn.functional.normalize(states, dim=-1).numpy()

@@ -28,9 +28,14 @@ CONTEXTS, EACH = 24, 8
 
 
 def measure_proximity(
-    teacher: LanguageModel, critic: EntailmentCritic, config: Config, run: Run,
-    lengths: Sequence[int] = LENGTHS, temperatures: Sequence[float] = TEMPERATURES, contexts: int = CONTEXTS,
-) -> list[dict[str, Any]]:  # fmt: skip
+    teacher: LanguageModel,
+    critic: EntailmentCritic,
+    config: Config,
+    run: Run,
+    lengths: Sequence[int] = LENGTHS,
+    temperatures: Sequence[float] = TEMPERATURES,
+    contexts: int = CONTEXTS,
+) -> list[dict[str, Any]]:
     """A row for every length of context (in sentences) and temperature."""
     long = replace(config, context_sentences=(max(lengths), max(lengths)))
     drawn = draw_contexts(teacher, long, contexts, (run.seed, "proximity"), Counter(), Throughput())

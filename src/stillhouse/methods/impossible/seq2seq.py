@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoModelForSeq2SeqLM,
     GenerationConfig,
@@ -31,7 +31,7 @@ from stillhouse.core.seeding import derive_seed, seed_everything
 from stillhouse.core.training import Fitted, fit
 from stillhouse.encoders.models import load_config, to_best_device
 from stillhouse.encoders.tokens import load_tokenizer
-from stillhouse.encoders.training import Recipe, make_optimizer, set_rate
+from stillhouse.encoders.training import Recipe, descend, make_optimizer
 from stillhouse.methods.impossible.causal import Sampling, Throughput
 from stillhouse.methods.impossible.config import Size
 from stillhouse.methods.impossible.vocabulary import ensure_codes
@@ -78,7 +78,9 @@ def load_student(folder: Path, max_tokens: int) -> Student:
     """
     load_config(folder)
     try:
-        model = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True, use_safetensors=True, trust_remote_code=False)  # fmt: skip
+        model = AutoModelForSeq2SeqLM.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"the student in {folder} cannot be loaded ({first_line(error)})",
@@ -147,11 +149,7 @@ def train_student(student: Student, draw: Draw, recipe: Recipe, run: Run, stage:
         inputs, outputs = draw(recipe.batch, np.random.default_rng(derive_seed(stage, seed, update)))
         ids, labels = padded(inputs, pad).to(student.device), padded(outputs, IGNORED).to(student.device)
         loss = model(input_ids=ids, attention_mask=(ids != pad).long(), labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        set_rate(optimizer, recipe.rate * recipe.factor(update))
-        optimizer.step()
+        descend(loss, model, optimizer, recipe.rate * recipe.factor(update))
         return {stage: loss.detach()}
 
     fitted = fit(step, {"model": model, "optimizer": optimizer}, recipe.updates, run, stage=stage, seed=seed)
@@ -170,7 +168,9 @@ def draw_pairs(examples: Examples, codes: Sequence[Sequence[int]] | None = None)
     def draw(batch: int, random: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
         index = random.integers(len(examples), size=batch)
         told = [[code for code in (codes[i] if codes else ()) if random.random() < 0.5] for i in index]
-        inputs = [np.concatenate([np.array(some, np.int64), examples.inputs[i]]) for i, some in zip(index, told, strict=True)]  # fmt: skip
+        inputs = [
+            np.concatenate([np.array(some, np.int64), examples.inputs[i]]) for i, some in zip(index, told, strict=True)
+        ]
         return inputs, [examples.outputs[i] for i in index]
 
     return draw
@@ -179,7 +179,13 @@ def draw_pairs(examples: Examples, codes: Sequence[Sequence[int]] | None = None)
 def draw_denoising(student: Student, sentences: Sequence[str], hidden: float = 0.3) -> Draw:
     """Sentences of plain text to be restored from themselves with words masked: pre-training, in which nothing is rephrased."""
     words = re.compile(r"\s*\S+")
-    pieces = [[np.array(p, np.int64) for p in student.tokenizer(words.findall(s), add_special_tokens=False, verbose=False)["input_ids"]] for s in sentences]  # fmt: skip
+    pieces = [
+        [
+            np.array(p, np.int64)
+            for p in student.tokenizer(words.findall(s), add_special_tokens=False, verbose=False)["input_ids"]
+        ]
+        for s in sentences
+    ]
     mask, end = np.array([student.tokenizer.mask_token_id]), np.array([student.tokenizer.eos_token_id])
 
     def draw(batch: int, random: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -233,8 +239,13 @@ def rewrite(
 
 
 def _generated(
-    student: Student, rows: list[np.ndarray], each: int, sampling: Sampling | None, max_new_tokens: int, throughput: Throughput | None
-) -> list[str]:  # fmt: skip
+    student: Student,
+    rows: list[np.ndarray],
+    each: int,
+    sampling: Sampling | None,
+    max_new_tokens: int,
+    throughput: Throughput | None,
+) -> list[str]:
     tokenizer = student.tokenizer
     pad = cast(int, tokenizer.pad_token_id)
     ids = padded(rows, pad).to(student.device)

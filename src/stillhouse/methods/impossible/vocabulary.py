@@ -20,7 +20,9 @@ def train_bpe(texts: Iterable[str], pieces: int, max_tokens: int) -> PreTrainedT
     tokenizer.decoder = decoders.ByteLevel()
     special = [PAD, END, START, UNKNOWN, MASK, *CODES]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=pieces, special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False)  # fmt: skip
+    trainer = trainers.BpeTrainer(
+        vocab_size=pieces, special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False
+    )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

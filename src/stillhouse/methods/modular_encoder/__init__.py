@@ -37,6 +37,7 @@ from stillhouse.methods.modular_encoder.config import Config
 from stillhouse.methods.modular_encoder.material import make_material
 from stillhouse.methods.modular_encoder.model import CodeEncoder, ExitRow, load_model, save_model
 from stillhouse.methods.modular_encoder.opening import open_encoder, open_tokenizer, source_folder
+from stillhouse.methods.modular_encoder.portable import portable
 from stillhouse.methods.modular_encoder.report import (
     corpus_table,
     curves_of,
@@ -51,7 +52,7 @@ from stillhouse.methods.modular_encoder.search import report_tasks, select_task
 from stillhouse.methods.modular_encoder.training import train
 from stillhouse.methods.modular_encoder.trial import code_trials
 
-__all__ = ["COMMANDS", "PRESETS", "Config", "distill", "estimate", "load"]
+__all__ = ["COMMANDS", "PRESETS", "Config", "distill", "estimate", "load", "portable"]
 
 PRESETS = {
     "laptop": Config(),
@@ -88,7 +89,9 @@ PRESETS = {
 def distill(config: Config, run: Run) -> Result:
     """Read code, train every exit together, judge each, and say which to use."""
     code = load_code(config.data, config.functions, config.seed, quiet=run.quiet)
-    run.log(f"{len(code.train):,} functions of {len(code.repositories)} repositories to train on, {code.duplicates:,} near-duplicates left out")  # fmt: skip
+    run.log(
+        f"{len(code.train):,} functions of {len(code.repositories)} repositories to train on, {code.duplicates:,} near-duplicates left out"
+    )
     tokenizer = open_tokenizer(config, code.train)
     material = make_material(code, tokenizer, config)
     encoder = open_encoder(config, tokenizer, material.counts)
@@ -97,7 +100,10 @@ def distill(config: Config, run: Run) -> Result:
     run.log(f"{len(material.text_pairs):,} pairs of text and code, {len(material.code_pairs):,} of code and code")
     trained = train(encoder, material, config, run, select=select)
     model = CodeEncoder(encoder, tokenizer, material.settings)
-    speed = {int(i): one for i, one in run.kept("speed", lambda: {str(i): one for i, one in latencies(model, select).items()}).items()}  # fmt: skip
+    speed = {
+        int(i): one
+        for i, one in run.kept("speed", lambda: {str(i): one for i, one in latencies(model, select).items()}).items()
+    }
     exits = exit_arms(trained, bench, speed)
     rows = tuple(
         ExitRow(i, arm.cost.parameters or 0, arm.metrics["select_mrr"], 1000 * speed[i]["batch 1"])

@@ -127,14 +127,23 @@ def minilm_model(config: Config) -> CodeEncoder:
     trunk = load_trunk(folder)
     encoder = MultiExitEncoder(trunk, (trunk.config.num_hidden_layers,), trunk.config.hidden_size)
     to_best_device(encoder)  # type: ignore[arg-type]
-    return CodeEncoder(encoder, load_tokenizer(folder), Settings("", "", config.max_text_tokens, config.max_code_tokens))  # fmt: skip
+    return CodeEncoder(
+        encoder, load_tokenizer(folder), Settings("", "", config.max_text_tokens, config.max_code_tokens)
+    )
 
 
 def _minilm_arm(bench: Bench) -> Arm:
     model = minilm_model(bench.config)
     last = model.exits[-1]
     size = sum(p.numel() for p in model.encoder.trunk.parameters())
-    return _kept_arm(bench, "MiniLM, zero-shot", "baseline", lambda task: model_metrics(model, task, (last,))[last], "sentence encoder, not trained on this code", size)  # fmt: skip
+    return _kept_arm(
+        bench,
+        "MiniLM, zero-shot",
+        "baseline",
+        lambda task: model_metrics(model, task, (last,))[last],
+        "sentence encoder, not trained on this code",
+        size,
+    )
 
 
 def single_arm(bench: Bench, at: int) -> Arm:
@@ -153,7 +162,15 @@ def last_only_arms(bench: Bench) -> list[Arm]:
     arms = []
     for at in made.encoder.exits:
         scores = bench.run.kept(f"last only {at}", lambda i=at: judged(made.encoder, i, bench))  # type: ignore[misc]
-        arms.append(Arm(f"last-only training, exit {at}", "baseline", scores, _cost(made.encoder, at, made, {}), bench.config.seed))  # fmt: skip
+        arms.append(
+            Arm(
+                f"last-only training, exit {at}",
+                "baseline",
+                scores,
+                _cost(made.encoder, at, made, {}),
+                bench.config.seed,
+            )
+        )
     return arms
 
 

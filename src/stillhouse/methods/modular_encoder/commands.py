@@ -32,7 +32,11 @@ def open_run(run: Path) -> CodeEncoder:
         UserError: neither.
     """
     folder = run if (run / "exits.json").exists() else run / "model"
-    require((folder / "exits.json").exists(), f"no code encoder in {run}", "give a finished run of modular_encoder, or a folder made by: stillhouse code export")  # fmt: skip
+    require(
+        (folder / "exits.json").exists(),
+        f"no code encoder in {run}",
+        "give a finished run of modular_encoder, or a folder made by: stillhouse code export",
+    )
     return load_model(folder)
 
 
@@ -150,12 +154,17 @@ def function_at(place: str) -> tuple[Function, Path]:
     require(bool(name) and line.isdigit(), f"{place!r} is not FILE:LINE", "e.g. src/app.py:120")
     path = Path(name)
     require(path.is_file(), f"no file {name}", "check the path")
-    require(path.suffix.lower() in SUFFIXES, f"{name} is in no language that is read here", f"endings: {' '.join(SUFFIXES)}")  # fmt: skip
+    require(
+        path.suffix.lower() in SUFFIXES, f"{name} is in no language that is read here", f"endings: {' '.join(SUFFIXES)}"
+    )
     skipped = Skipped()
     file = read_source(path, path.parent, "", skipped)
     around = [f for f in (functions(file, skipped) if file else []) if f.line <= int(line) <= f.end_line]
     if not around:
-        raise UserError(f"no function around line {line} of {name}" + (f" ({skipped.words()})" if skipped.counts else ""), "give a line inside a function")  # fmt: skip
+        raise UserError(
+            f"no function around line {line} of {name}" + (f" ({skipped.words()})" if skipped.counts else ""),
+            "give a line inside a function",
+        )
     return min(around, key=lambda f: f.end_line - f.line), path
 
 
@@ -171,18 +180,42 @@ def _nearest() -> Path:
     for folder in (here, *here.parents):
         if (folder / PLACE).is_dir():
             return folder / PLACE
-    raise UserError(f"no index here or above ({PLACE})", "make one with: stillhouse code index FOLDER --run RUN, or name one with --index")  # fmt: skip
+    raise UserError(
+        f"no index here or above ({PLACE})",
+        "make one with: stillhouse code index FOLDER --run RUN, or name one with --index",
+    )
 
 
 def _show(index: Index, answers: list[tuple[Row, float]], query: str, lines: int, json: bool, seconds: float) -> None:
     found = [Found(row, score, _text(Path(index.header.folder) / row.path, row)) for row, score in answers]
     if json:
-        rows = [{"file": f.row.path, "line": f.row.line, "end_line": f.row.end_line, "name": f.row.name, "language": f.row.language, "score": round(f.score, 4), "text": f.text} for f in found]  # fmt: skip
-        print(json_module.dumps({"folder": index.header.folder, "exit": index.header.exit, "seconds": seconds, "results": rows}, indent=1))  # fmt: skip
+        rows = [
+            {
+                "file": f.row.path,
+                "line": f.row.line,
+                "end_line": f.row.end_line,
+                "name": f.row.name,
+                "language": f.row.language,
+                "score": round(f.score, 4),
+                "text": f.text,
+            }
+            for f in found
+        ]
+        print(
+            json_module.dumps(
+                {"folder": index.header.folder, "exit": index.header.exit, "seconds": seconds, "results": rows},
+                indent=1,
+            )
+        )
         return
     console = Console()
     for one in found:
-        console.print(f"{one.score:.3f}  {one.row.path}:{one.row.line}  {one.row.name}", highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+        console.print(
+            f"{one.score:.3f}  {one.row.path}:{one.row.line}  {one.row.name}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
         _print_snippet(console, one, query, lines)
     print(f"{len(index.rows):,} functions searched at exit {index.header.exit} in {1000 * seconds:.0f} ms")
 
@@ -208,7 +241,11 @@ def _print_snippet(console: Console, found: Found, query: str, lines: int) -> No
     first = found.row.line + start
     if console.is_terminal:
         language = {"c_sharp": "csharp"}.get(found.row.language, found.row.language)
-        console.print(Syntax("\n".join(shown), language, line_numbers=True, start_line=first, highlight_lines={found.row.line + best}))  # fmt: skip
+        console.print(
+            Syntax(
+                "\n".join(shown), language, line_numbers=True, start_line=first, highlight_lines={found.row.line + best}
+            )
+        )
         return
     for number, line in enumerate(shown, first):
         print(f"  {'>' if number == found.row.line + best else ' '} {number:5}  {line.rstrip()}")

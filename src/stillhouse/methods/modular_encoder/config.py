@@ -106,7 +106,11 @@ class Config:
         require(bool(self.tasks), "nothing is judged", "give --tasks docs")
         both = set(self.tasks) & set(self.translations) & {"humaneval-x"}
         require(not both, "humaneval-x would be trained on and judged", "take it out of --translations or of --tasks")
-        require(all(d < self.dimensions for d in self.matryoshka), f"a prefix of {max(self.matryoshka, default=0)} is not shorter than {self.dimensions} dimensions", "give smaller --matryoshka")  # fmt: skip
+        require(
+            all(d < self.dimensions for d in self.matryoshka),
+            f"a prefix of {max(self.matryoshka, default=0)} is not shorter than {self.dimensions} dimensions",
+            "give smaller --matryoshka",
+        )
         for name in ("renamed", "code_share", "keep"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name} is {value}", "give a share between 0 and 1")

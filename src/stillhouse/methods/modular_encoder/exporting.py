@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from stillhouse.core.errors import UserError, require
+from stillhouse.core.errors import require
 from stillhouse.core.files import write_json
+from stillhouse.core.onnx_files import write_checked
+from stillhouse.core.portable import Network
 from stillhouse.encoders.batches import padded
 from stillhouse.encoders.multi_exit import MultiExitEncoder, cut_at
 from stillhouse.methods.modular_encoder.model import CodeEncoder, save_model
 
-TOLERANCE = 1e-4
-"""Largest difference of a number of an embedding between the ONNX file and the network."""
 SAMPLES = ("parse a date from a string", "def add(a, b):\n    return a + b", "x")
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 
@@ -39,7 +37,11 @@ def export_exit(model: CodeEncoder, at: int, folder: Path) -> CodeEncoder:
     Raises:
         UserError: no such exit, or the folder holds something.
     """
-    require(not folder.exists() or not any(folder.iterdir()), f"{folder} is not an empty folder", "choose another with --out")  # fmt: skip
+    require(
+        not folder.exists() or not any(folder.iterdir()),
+        f"{folder} is not an empty folder",
+        "choose another with --out",
+    )
     cut = cut_model(model, at)
     save_model(cut, folder)
     _write_sentence_transformers(cut, at, folder)
@@ -52,14 +54,28 @@ def _write_sentence_transformers(cut: CodeEncoder, at: int, folder: Path) -> Non
     paths = ("", *(f"{i}_{name}" for i, name in enumerate(MODULES) if i))
     write_json(
         folder / "modules.json",
-        [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{MODULES[i]}"} for i, path in enumerate(paths)],
-    )  # fmt: skip
+        [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{MODULES[i]}"}
+            for i, path in enumerate(paths)
+        ],
+    )
     longest = max(settings.max_code_tokens, settings.max_text_tokens)
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False})
     prompts = {"query": f"{settings.text_instruction} ".lstrip(), "document": f"{settings.code_instruction} ".lstrip()}
-    write_json(folder / "config_sentence_transformers.json", {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"})  # fmt: skip
-    write_json(folder / paths[1] / "config.json", {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False})  # fmt: skip
-    dense = {"in_features": width, "out_features": cut.encoder.dimensions, "bias": False, "activation_function": "torch.nn.modules.linear.Identity"}  # fmt: skip
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"},
+    )
+    write_json(
+        folder / paths[1] / "config.json",
+        {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False},
+    )
+    dense = {
+        "in_features": width,
+        "out_features": cut.encoder.dimensions,
+        "bias": False,
+        "activation_function": "torch.nn.modules.linear.Identity",
+    }
     write_json(folder / paths[2] / "config.json", dense)
     weight = cut.encoder.state_dict()[f"projections.{at}.weight"].contiguous()
     save_file({"linear.weight": weight}, folder / paths[2] / "model.safetensors")
@@ -77,42 +93,20 @@ class _Plain(nn.Module):
         return self.encoder(input_ids, attention_mask.bool(), (self.at,))[self.at]
 
 
+def network_of(cut: CodeEncoder) -> Network:
+    """A stand-alone model as other tools take it, with texts of several lengths to compare them on."""
+    encoded = cut.tokenized(SAMPLES, "code")
+    ids, mask = padded(encoded, np.arange(len(SAMPLES)), int(cut.tokenizer.pad_token_id))
+    cut.encoder.trunk.config._attn_implementation = "eager"  # the others' kernels cannot be written
+    inputs = {"input_ids": ids, "attention_mask": mask.long()}
+    varying = {name: {1: "tokens"} for name in inputs}
+    return Network("model", _Plain(cut.encoder.cpu()).eval(), inputs, ("sentence_embedding",), varying=varying)
+
+
 def export_onnx(cut: CodeEncoder, path: Path) -> float:
-    """Write the stand-alone model as ONNX; the largest difference to the network on texts of several lengths.
+    """Write the stand-alone model as ONNX; the largest difference to the network.
 
     Raises:
         UserError: onnx or onnxruntime is missing, or the file says something else than the network.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise UserError(f"the package {error.name!r} is not installed", "pip install 'stillhouse[export]'") from error
-    plain = _Plain(cut.encoder.cpu()).eval()
-    cut.encoder.trunk.config._attn_implementation = "eager"  # the others' kernels cannot be written
-    batches = [_batch(cut, SAMPLES), _batch(cut, SAMPLES[:1] * 2)]
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            plain,
-            batches[0],
-            str(path),
-            input_names=["input_ids", "attention_mask"],
-            output_names=["embedding"],
-            dynamic_axes={name: {0: "batch", 1: "tokens"} for name in ("input_ids", "attention_mask")},
-            opset_version=17,
-            dynamo=False,
-        )
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        gaps = []
-        for ids, mask in batches:
-            said = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0]
-            gaps.append(float(np.abs(said - plain(ids, mask).numpy()).max()))
-    require(max(gaps) < TOLERANCE, f"{path} differs from the network by {max(gaps):.2g}", "report this as a bug")
-    return max(gaps)
-
-
-def _batch(cut: CodeEncoder, texts: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    encoded = cut.tokenized(texts, "code")
-    ids, mask = padded(encoded, np.arange(len(texts)), int(cut.tokenizer.pad_token_id))
-    return ids, mask.long()
+    return write_checked(network_of(cut), path)

@@ -19,7 +19,7 @@ import torch
 
 from stillhouse.core.checkpoint import load_checkpoint, save_checkpoint
 from stillhouse.core.errors import UserError, require
-from stillhouse.core.files import content_hash
+from stillhouse.core.files import content_hash, parse_json
 from stillhouse.core.progress import Progress
 from stillhouse.corpus.code_files import Skipped, read_source, repository_of, source_paths
 from stillhouse.corpus.code_functions import Function, functions
@@ -149,12 +149,12 @@ def read_part(path: Path, place: Path) -> Index:
         raise UserError(f"no index in {place}", "make one with: stillhouse code index FOLDER --run RUN")
     try:
         saved = load_checkpoint(path)
-        record = json.loads(saved["record"])
+        record = parse_json(saved["record"])
         header = Header(**record["header"])
         files = {name: FileState(*state) for name, state in record["files"].items()}
         rows = tuple(Row(*row) for row in record["rows"])
         vectors = saved["vectors"].numpy()
-    except (UserError, KeyError, TypeError, ValueError) as error:
+    except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged or no index of this version", MEND) from error
     require(vectors.shape[0] == len(rows), f"{path} is damaged (its vectors are not as many as its functions)", MEND)
     return Index(header, files, rows, vectors, place)
@@ -167,7 +167,11 @@ def open_index(place: Path, exit: int | None = None) -> Index:
         UserError: none there, damaged, or of another exit than `exit`.
     """
     found = read_part(index_file(place), place)
-    require(exit is None or exit == found.header.exit, f"the index in {place} holds vectors of exit {found.header.exit}, and exit {exit} has another space", f"leave --exit out, or index again with --exit {exit} --rebuild")  # fmt: skip
+    require(
+        exit is None or exit == found.header.exit,
+        f"the index in {place} holds vectors of exit {found.header.exit}, and exit {exit} has another space",
+        f"leave --exit out, or index again with --exit {exit} --rebuild",
+    )
     return found
 
 
@@ -180,10 +184,16 @@ def require_fit(index: Index, model: CodeEncoder) -> None:
     model.encoder.require_exit(index.header.exit)
     now = Header(model.hash(), index.header.exit, index.header.docs, index.header.run, index.header.folder)
     difference = index.header.difference(now)
-    require(not difference, f"the index in {index.place} does not fit the model: {difference}", "name the run that made it with --run, or index again with --rebuild")  # fmt: skip
+    require(
+        not difference,
+        f"the index in {index.place} does not fit the model: {difference}",
+        "name the run that made it with --run, or index again with --rebuild",
+    )
 
 
-def update_index(folder: Path, place: Path, header: Header, model: CodeEncoder, *, rebuild: bool = False, quiet: bool = False) -> tuple[Index, dict[str, int], Skipped]:  # fmt: skip
+def update_index(
+    folder: Path, place: Path, header: Header, model: CodeEncoder, *, rebuild: bool = False, quiet: bool = False
+) -> tuple[Index, dict[str, int], Skipped]:
     """Bring the index up to date with the folder: changed and new files are read, files that are gone are dropped.
 
     Returns:
@@ -222,7 +232,11 @@ def _sources(place: Path, header: Header) -> Iterator[Index]:
     if index_file(place).exists():
         whole = read_part(index_file(place), place)
         difference = whole.header.difference(header)
-        require(not difference, f"the index in {place} cannot be brought up to date: {difference}", "add --rebuild, or choose another place with --index")  # fmt: skip
+        require(
+            not difference,
+            f"the index in {place} cannot be brought up to date: {difference}",
+            "add --rebuild, or choose another place with --index",
+        )
         yield whole
     for path in sorted((place / "parts").glob("[!.]*.safetensors")):
         try:
@@ -266,7 +280,9 @@ def _content(path: Path) -> str:
         return ""
 
 
-def _batches(paths: Sequence[Path], folder: Path, skipped: Skipped) -> Iterator[tuple[dict[str, FileState], list[Function]]]:  # fmt: skip
+def _batches(
+    paths: Sequence[Path], folder: Path, skipped: Skipped
+) -> Iterator[tuple[dict[str, FileState], list[Function]]]:
     """Files and their functions, at least `PART_FUNCTIONS` at a time."""
     files: dict[str, FileState] = {}
     found: list[Function] = []
@@ -312,7 +328,9 @@ def _merged(place: Path, header: Header, wanted: set[str]) -> Index:
         vectors.append(source.vectors[kept])
     order = sorted(range(len(rows)), key=lambda i: (rows[i].path, rows[i].line))
     stacked = np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)
-    return Index(header, dict(sorted(files.items())), tuple(rows[i] for i in order), np.ascontiguousarray(stacked[order]), place)  # fmt: skip
+    return Index(
+        header, dict(sorted(files.items())), tuple(rows[i] for i in order), np.ascontiguousarray(stacked[order]), place
+    )
 
 
 def _write_graph(place: Path, vectors: np.ndarray) -> None:

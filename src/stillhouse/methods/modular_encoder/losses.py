@@ -70,7 +70,9 @@ def contrastive_loss(scores: Pairs, ignored: Bool[Tensor, "batch batch"]) -> Flo
     return (functional.cross_entropy(kept, target) + functional.cross_entropy(kept.T, target)) / 2
 
 
-def self_distillation_loss(scores: Pairs, deepest: Pairs, ignored: Bool[Tensor, "batch batch"], temperature: float) -> Float[Tensor, ""]:  # fmt: skip
+def self_distillation_loss(
+    scores: Pairs, deepest: Pairs, ignored: Bool[Tensor, "batch batch"], temperature: float
+) -> Float[Tensor, ""]:
     """KL(softmax(sg[S_N] / tau) || softmax(S_i / tau)), mean over queries; nothing flows into the deepest exit.
 
     An extension: the paper's self-distillation has no teacher term, its exits share layers and nothing else.

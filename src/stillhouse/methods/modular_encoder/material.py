@@ -81,7 +81,9 @@ class Material:
 
 def settings_of(config: Config) -> Settings:
     """How texts are given to the encoder."""
-    return Settings(config.text_instruction, config.code_instruction, config.max_text_tokens, config.max_code_tokens, config.keep)  # fmt: skip
+    return Settings(
+        config.text_instruction, config.code_instruction, config.max_text_tokens, config.max_code_tokens, config.keep
+    )
 
 
 def make_material(code: CodeSet, tokenizer: PreTrainedTokenizerFast, config: Config) -> Material:
@@ -107,7 +109,9 @@ def _windows(train: Sequence[Function], tokenizer: PreTrainedTokenizerFast, conf
     return Windows(snippets, np.array([numbers[f.repository] for f in train]))
 
 
-def _text_pairs(pairs: Sequence[Function], names: Sequence[str], tokenizer: PreTrainedTokenizerFast, settings: Settings, seed: int) -> PairSet:  # fmt: skip
+def _text_pairs(
+    pairs: Sequence[Function], names: Sequence[str], tokenizer: PreTrainedTokenizerFast, settings: Settings, seed: int
+) -> PairSet:
     languages, codes = [f.language for f in pairs], [f.code for f in pairs]
     changed = [renamed(f.code, f.identifiers, names, _draw(seed, i)) for i, f in enumerate(pairs)]
     return PairSet(
@@ -124,7 +128,13 @@ def _draw(seed: int, i: int) -> random.Random:
     return random.Random(derive_seed("renamed", seed, i))
 
 
-def _code_pairs(train: Sequence[Function], names: Sequence[str], tokenizer: PreTrainedTokenizerFast, settings: Settings, config: Config) -> PairSet:  # fmt: skip
+def _code_pairs(
+    train: Sequence[Function],
+    names: Sequence[str],
+    tokenizer: PreTrainedTokenizerFast,
+    settings: Settings,
+    config: Config,
+) -> PairSet:
     """Functions and their rewrites, and the translations asked for."""
     rows = [
         (f.code, f.language, rewritten(f, names, derive_seed("rewritten", config.seed, i)), f.language)

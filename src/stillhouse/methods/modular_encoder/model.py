@@ -122,7 +122,14 @@ class CodeEncoder:
         return tokenized(self.tokenizer, self.settings, texts, kind, languages)
 
     @torch.no_grad()
-    def encode_exits(self, encoded: Encoded, exits: Sequence[int], dimensions: int = 0, batch: int = BATCH, seen: Callable[[int], None] | None = None) -> dict[int, np.ndarray]:  # fmt: skip
+    def encode_exits(
+        self,
+        encoded: Encoded,
+        exits: Sequence[int],
+        dimensions: int = 0,
+        batch: int = BATCH,
+        seen: Callable[[int], None] | None = None,
+    ) -> dict[int, np.ndarray]:
         """Embeddings of the same texts at several exits, from one pass."""
         was_training = self.encoder.training
         self.encoder.eval()
@@ -143,13 +150,22 @@ class CodeEncoder:
     def hash(self) -> str:
         """Changes with any weight, the tokenizer, and anything that is put before or cut from a text."""
         settings = asdict(self.settings)
-        kept = [f"{name}={settings[name]}" for name in ("text_instruction", "code_instruction", "max_text_tokens", "max_code_tokens")]  # fmt: skip
+        kept = [
+            f"{name}={settings[name]}"
+            for name in ("text_instruction", "code_instruction", "max_text_tokens", "max_code_tokens")
+        ]
         state = self.encoder.state_dict()
         weights = [part for name in sorted(state) for part in (name, state[name].detach().cpu().numpy().tobytes())]
         return content_hash([fingerprint(self.tokenizer), *kept, *weights])
 
 
-def tokenized(tokenizer: PreTrainedTokenizerFast, settings: Settings, texts: Sequence[str], kind: Kind, languages: Sequence[str] | str = "") -> Encoded:  # fmt: skip
+def tokenized(
+    tokenizer: PreTrainedTokenizerFast,
+    settings: Settings,
+    texts: Sequence[str],
+    kind: Kind,
+    languages: Sequence[str] | str = "",
+) -> Encoded:
     """Texts as ids, with the instruction of their kind before each."""
     of = [languages] * len(texts) if isinstance(languages, str) else languages
     instruction = settings.text_instruction if kind == "text" else settings.code_instruction
@@ -167,7 +183,10 @@ def save_model(model: CodeEncoder, folder: Path) -> None:
         model.encoder.trunk.save_pretrained(into)
         model.tokenizer.save_pretrained(into)
         save_file(head_tensors(model.encoder), into / "heads.safetensors")
-        write_json(into / "exits.json", {"exits": model.exits, "dimensions": model.encoder.dimensions, **asdict(model.settings)})  # fmt: skip
+        write_json(
+            into / "exits.json",
+            {"exits": model.exits, "dimensions": model.encoder.dimensions, **asdict(model.settings)},
+        )
 
     make_folder_atomically(folder, fill)
 
@@ -190,13 +209,17 @@ def load_model(folder: Path) -> CodeEncoder:
         exits, dimensions = record.pop("exits"), record.pop("dimensions")
         settings = Settings(**record, table=rows)
     except (KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'exits.json'} is not of this version ({first_line(error)})", "train the model again") from error  # fmt: skip
+        raise UserError(
+            f"{folder / 'exits.json'} is not of this version ({first_line(error)})", "train the model again"
+        ) from error
     encoder = MultiExitEncoder(load_trunk(folder), exits, dimensions)
     try:
         heads = load_file(folder / "heads.safetensors")
         missing: Any = encoder.load_state_dict(heads, strict=False)
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise UserError(f"{folder / 'heads.safetensors'} is damaged ({first_line(error)})", "restore the folder") from error  # fmt: skip
+        raise UserError(
+            f"{folder / 'heads.safetensors'} is damaged ({first_line(error)})", "restore the folder"
+        ) from error
     lost = [name for name in missing.missing_keys if not name.startswith("trunk.")]
     require(not lost, f"{folder / 'heads.safetensors'} lacks {', '.join(lost[:3])}", "restore the folder")
     to_best_device(encoder)  # type: ignore[arg-type]

@@ -42,7 +42,11 @@ def open_tokenizer(config: Config, train: Sequence[Function]) -> PreTrainedToken
     folder = source_folder(config)
     longest = max(config.max_text_tokens, config.max_code_tokens, config.window_tokens)
     if folder is None:
-        marks = [mark for text in (config.text_instruction, config.code_instruction) for mark in re.findall(r"\[[A-Z]+\]", text)]  # fmt: skip
+        marks = [
+            mark
+            for text in (config.text_instruction, config.code_instruction)
+            for mark in re.findall(r"\[[A-Z]+\]", text)
+        ]
         return train_code_bpe(
             (f"{f.doc}\n{f.code}" for f in train), config.pieces, longest, tuple(dict.fromkeys(marks))
         )
@@ -71,8 +75,15 @@ def open_encoder(config: Config, tokenizer: PreTrainedTokenizerFast, counts: np.
     else:
         trunk = load_trunk(folder, depth)
         if trunk.config.model_type not in STACKED:
-            longest, most = max(config.max_code_tokens, config.max_text_tokens, config.window_tokens), most_tokens(trunk.config)  # fmt: skip
-            require(longest <= most, f"{longest} tokens are asked for, the model in {folder} reads {most}", f"use {most} tokens or less")  # fmt: skip
+            longest, most = (
+                max(config.max_code_tokens, config.max_text_tokens, config.window_tokens),
+                most_tokens(trunk.config),
+            )
+            require(
+                longest <= most,
+                f"{longest} tokens are asked for, the model in {folder} reads {most}",
+                f"use {most} tokens or less",
+            )
     encoder = MultiExitEncoder(trunk, config.exits, config.dimensions)
     if folder is None:
         start_from_frequencies(encoder, torch.from_numpy(counts))

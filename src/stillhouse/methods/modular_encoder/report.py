@@ -28,9 +28,18 @@ def metrics_of(tasks: Sequence[SearchTask], select: SearchTask) -> tuple[Metric,
         what = (
             f"{len(task)} {'descriptions' if task.kind == 'text' else 'functions'} over a pool of {len(task.codes):,}"
         )
-        found.append(Metric(f"{task.name}_mrr", f"{task.name}: MRR", "higher", f"Mean of 1 / rank of the right code; {what}."))  # fmt: skip
+        found.append(
+            Metric(f"{task.name}_mrr", f"{task.name}: MRR", "higher", f"Mean of 1 / rank of the right code; {what}.")
+        )
         found.append(Metric(f"{task.name}_ndcg", f"{task.name}: nDCG@10", "higher", f"Of the first ten; {what}."))
-    found.append(Metric("select_mrr", "select: MRR", "higher", f"The recommended exit is chosen by this; {len(select)} descriptions."))  # fmt: skip
+    found.append(
+        Metric(
+            "select_mrr",
+            "select: MRR",
+            "higher",
+            f"The recommended exit is chosen by this; {len(select)} descriptions.",
+        )
+    )
     return tuple(found)
 
 
@@ -57,7 +66,18 @@ def exit_table(model: CodeEncoder, exits: Sequence[Arm], bench: Bench) -> Table:
                 round(rank, 1),
             )
         )
-    columns = ("exit", "parameters", "multiplications a token", "ms a description", "ms a function", "select MRR", "of the best", f"{task.name} MRR", "mean cosine", "effective rank")  # fmt: skip
+    columns = (
+        "exit",
+        "parameters",
+        "multiplications a token",
+        "ms a description",
+        "ms a function",
+        "select MRR",
+        "of the best",
+        f"{task.name} MRR",
+        "mean cosine",
+        "effective rank",
+    )
     caption = (
         f"Recommended: the shallowest exit with {model.settings.keep:.0%} of the best select MRR; --exit auto takes it. Exits have different spaces: "
         f"an index is searched with the exit that made it. A vector takes {4 * model.encoder.dimensions} bytes at every exit. A mean cosine near 1 with a "
@@ -87,7 +107,12 @@ def prefix_table(model: CodeEncoder, bench: Bench, sizes: Sequence[int]) -> Tabl
 
         found = bench.run.kept(f"prefix {size}", compute)
         rows.append((size, *(round(found[str(i)], 3) for i in model.exits)))
-    return Table("Shorter embeddings", ("dimensions", *(f"exit {i}" for i in model.exits)), tuple(rows), f"{task.name} MRR; Matryoshka training.")  # fmt: skip
+    return Table(
+        "Shorter embeddings",
+        ("dimensions", *(f"exit {i}" for i in model.exits)),
+        tuple(rows),
+        f"{task.name} MRR; Matryoshka training.",
+    )
 
 
 def corpus_table(code: CodeSet) -> Table:
@@ -97,7 +122,9 @@ def corpus_table(code: CodeSet) -> Table:
         languages = ", ".join(sorted({f.language for f in part}))
         rows.append((name, len(part), len(documented(part)), len({f.repository for f in part}), languages))
     caption = f"{code.duplicates:,} near-duplicates were left out. Skipped: {code.skipped or 'nothing'}."
-    return Table("What was read", ("split", "functions", "with documentation", "repositories", "languages"), tuple(rows), caption)  # fmt: skip
+    return Table(
+        "What was read", ("split", "functions", "with documentation", "repositories", "languages"), tuple(rows), caption
+    )
 
 
 def curves_of(run: Run) -> tuple[Curve, ...]:
@@ -126,7 +153,12 @@ def exits_picture(exits: Sequence[Arm], others: Sequence[Arm], tasks: Sequence[S
     axes.set_ylabel("MRR, report split")
     axes.legend(fontsize=7, frameon=False)
     figure.savefig(run.picture_file("exits.svg"), format="svg", metadata={"Date": None})
-    return Picture("Quality by exit", "pictures/exits.svg", f"MRR of {len(exits)} exits on {len(tasks)} tasks", "Dotted: BM25 on the same task.")  # fmt: skip
+    return Picture(
+        "Quality by exit",
+        "pictures/exits.svg",
+        f"MRR of {len(exits)} exits on {len(tasks)} tasks",
+        "Dotted: BM25 on the same task.",
+    )
 
 
 def sentence(model: CodeEncoder, exits: Sequence[Arm], others: Sequence[Arm], bench: Bench) -> str:
@@ -139,7 +171,9 @@ def sentence(model: CodeEncoder, exits: Sequence[Arm], others: Sequence[Arm], be
         f"The best of {len(exits)} exits by the select split is {best.name} ({bench.tasks[0].name} MRR {best.metrics[key]:.3f}); {chosen.name} is recommended, with "
         f"{chosen.metrics[key]:.3f} at {speed:.1f} times the deepest exit's speed"
     )
-    beside = [f"{arm.name} {arm.metrics[key]:.3f}" for arm in others if arm.role == "baseline" and "," not in arm.name[:5]]  # fmt: skip
+    beside = [
+        f"{arm.name} {arm.metrics[key]:.3f}" for arm in others if arm.role == "baseline" and "," not in arm.name[:5]
+    ]
     return f"{words}; {', '.join(beside[:2])}." if beside else f"{words}."
 
 
@@ -151,7 +185,9 @@ def notes(bench: Bench, code: CodeSet, trained_windows: bool) -> tuple[str, ...]
         "Documentation is taken out of the code that is searched. Functions of one file are in one split, repositories are in all three.",
     ]
     if "rewrites" in config.tasks:
-        found.append("Rewrites are made by rules (renamed names, loops and branches turned round), which is easier than translation.")  # fmt: skip
+        found.append(
+            "Rewrites are made by rules (renamed names, loops and branches turned round), which is easier than translation."
+        )
     if config.contextual and config.pretraining_updates and not trained_windows:
         found.append("One repository only: the contextual loss, which tells repositories apart, was left out.")
     if config.self_distillation:

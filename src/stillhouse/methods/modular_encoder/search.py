@@ -19,7 +19,9 @@ def exit_metrics(encoder: MultiExitEncoder, material: Material, task: SearchTask
     return model_metrics(CodeEncoder(encoder, material.tokenizer, material.settings), task, encoder.exits)
 
 
-def model_metrics(model: CodeEncoder, task: SearchTask, exits: Sequence[int], dimensions: int = 0) -> dict[int, dict[str, float]]:  # fmt: skip
+def model_metrics(
+    model: CodeEncoder, task: SearchTask, exits: Sequence[int], dimensions: int = 0
+) -> dict[int, dict[str, float]]:
     """The same of a finished model, at some exits, perhaps with the first numbers of the embeddings only."""
     queries = model.encode_exits(model.tokenized(task.queries, task.kind, task.query_languages), exits, dimensions)
     codes = model.encode_exits(model.tokenized(task.codes, "code", task.code_languages), exits, dimensions)

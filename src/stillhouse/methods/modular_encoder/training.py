@@ -21,7 +21,7 @@ from stillhouse.encoders.batches import Schedule, padded
 from stillhouse.encoders.masked_lm import mask_tokens
 from stillhouse.encoders.models import to_best_device
 from stillhouse.encoders.multi_exit import MultiExitEncoder
-from stillhouse.encoders.training import Recipe
+from stillhouse.encoders.training import Recipe, descend
 from stillhouse.methods.modular_encoder.config import Config
 from stillhouse.methods.modular_encoder.losses import (
     contextual_loss,
@@ -52,7 +52,9 @@ class PretrainingHeads(nn.Module):
         self.place = {i: n for n, i in enumerate(encoder.exits)}
         self.depth = nn.Embedding(len(encoder.exits), width)
         nn.init.normal_(self.depth.weight, std=0.02)
-        self.transform = nn.Sequential(nn.Linear(width, self.words.weight.shape[1]), nn.GELU(), nn.LayerNorm(self.words.weight.shape[1]))  # fmt: skip
+        self.transform = nn.Sequential(
+            nn.Linear(width, self.words.weight.shape[1]), nn.GELU(), nn.LayerNorm(self.words.weight.shape[1])
+        )
         self.bias = nn.Parameter(torch.zeros(len(self.words.weight)))
         self.shrink = 1 / float(self.words.weight.detach().norm(dim=1).mean().clamp_min(1.0))
         self.context = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
@@ -112,27 +114,26 @@ def pretrain(encoder: MultiExitEncoder, material: Material, config: Config, run:
 
     def step(update: int) -> dict[str, Tensor]:
         both.train()
-        ids, mask, same = (part.to(encoder.device) for part in draw_windows(material.windows, schedule[update], int(tokenizer.pad_token_id)))  # fmt: skip
+        ids, mask, same = (
+            part.to(encoder.device)
+            for part in draw_windows(material.windows, schedule[update], int(tokenizer.pad_token_id))
+        )
         shown, chosen = mask_tokens(ids, mask & ~torch.isin(ids, special), int(tokenizer.mask_token_id), len(tokenizer))
         states = encoder.states(shown, mask, used)
-        words = weighted_sum({i: masked_lm_loss(heads.token_logits(h[chosen], i), ids[chosen]) for i, h in states.items()}, weights)  # fmt: skip
+        words = weighted_sum(
+            {i: masked_lm_loss(heads.token_logits(h[chosen], i), ids[chosen]) for i, h in states.items()}, weights
+        )
         losses = {"tokens": words}
         if contextual:
-            losses["context"] = weighted_sum({i: contextual_loss(heads.context_logits(h, i), same) for i, h in states.items()}, weights)  # fmt: skip
-        _update(optimizer, both, words + contextual * losses.get("context", torch.zeros(())), recipe.rate * recipe.factor(update))  # fmt: skip
+            losses["context"] = weighted_sum(
+                {i: contextual_loss(heads.context_logits(h, i), same) for i, h in states.items()}, weights
+            )
+        loss = words + contextual * losses.get("context", torch.zeros(()))
+        descend(loss, both, optimizer, recipe.rate * recipe.factor(update))
         return losses
 
     state: dict[str, Any] = {"encoder": encoder, "heads": heads, "optimizer": optimizer}
     return fit(step, state, recipe.updates, run, stage=f"{name}pre-training", seed=config.seed)
-
-
-def _update(optimizer: torch.optim.Optimizer, module: nn.Module, loss: Tensor, rate: float) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["factor"]
-    optimizer.step()
 
 
 def two_rate_optimizer(encoder: MultiExitEncoder, module: nn.Module, config: Config) -> torch.optim.Optimizer:
@@ -156,12 +157,25 @@ def kinds_of(updates: int, code_share: float, seed: int) -> tuple[np.ndarray, np
     return code, before
 
 
-def pair_losses(encoder: MultiExitEncoder, scales: Scales, pairs: PairSet, index: np.ndarray, config: Config, pad_id: int, weights: Mapping[int, float]) -> dict[str, Tensor]:  # fmt: skip
+def pair_losses(
+    encoder: MultiExitEncoder,
+    scales: Scales,
+    pairs: PairSet,
+    index: np.ndarray,
+    config: Config,
+    pad_id: int,
+    weights: Mapping[int, float],
+) -> dict[str, Tensor]:
     """sum_i alpha_i L_i of a batch of pairs, over exits with weight, and over prefixes of the embeddings where asked for."""
     used = [i for i in encoder.exits if weights[i] > 0]
-    sides = [padded(part, np.arange(len(index)), pad_id) for part in (pairs.first.take(index), mixed_code(pairs, index, config.renamed))]  # fmt: skip
+    sides = [
+        padded(part, np.arange(len(index)), pad_id)
+        for part in (pairs.first.take(index), mixed_code(pairs, index, config.renamed))
+    ]
     query, code = (encoder(ids.to(encoder.device), mask.to(encoder.device), used) for ids, mask in sides)
-    ignored = false_negatives(*(torch.from_numpy(ids[index]).to(encoder.device) for ids in (pairs.first_ids, pairs.second_ids)))  # fmt: skip
+    ignored = false_negatives(
+        *(torch.from_numpy(ids[index]).to(encoder.device) for ids in (pairs.first_ids, pairs.second_ids))
+    )
     contrast: dict[int, Tensor] = {i: torch.zeros((), device=encoder.device) for i in used}
     pulled: dict[int, Tensor] = dict(contrast)
     sizes = (encoder.dimensions, *config.matryoshka)
@@ -170,14 +184,18 @@ def pair_losses(encoder: MultiExitEncoder, scales: Scales, pairs: PairSet, index
         for i in used:
             contrast[i] = contrast[i] + contrastive_loss(scores[i], ignored) / len(sizes)
             if config.self_distillation and i != used[-1]:
-                pulled[i] = pulled[i] + self_distillation_loss(scores[i], scores[used[-1]], ignored, config.temperature) / len(sizes)  # fmt: skip
+                pulled[i] = pulled[i] + self_distillation_loss(
+                    scores[i], scores[used[-1]], ignored, config.temperature
+                ) / len(sizes)
     losses = {"contrast": weighted_sum(contrast, weights)}
     if config.self_distillation:
         losses["self-distillation"] = weighted_sum(pulled, weights)
     return losses
 
 
-def finetune(encoder: MultiExitEncoder, material: Material, config: Config, run: Run, name: str, select: SearchTask | None = None) -> Fitted:  # fmt: skip
+def finetune(
+    encoder: MultiExitEncoder, material: Material, config: Config, run: Run, name: str, select: SearchTask | None = None
+) -> Fitted:
     """L = sum_i alpha_i L_CLIP(i); an update takes pairs of text and code, or of code and code."""
     scales = Scales(encoder.exits, config.scale).to(encoder.device)
     both = nn.ModuleList([encoder, scales])
@@ -194,7 +212,7 @@ def finetune(encoder: MultiExitEncoder, material: Material, config: Config, run:
         of = int(code[update])
         losses = pair_losses(encoder, scales, sets[of], schedules[of][int(before[update])], config, pad_id, weights)
         total = losses["contrast"] + config.self_distillation * losses.get("self-distillation", torch.zeros(()))
-        _update(optimizer, both, total, recipe.rate * recipe.factor(update))
+        descend(total, both, optimizer, recipe.rate * recipe.factor(update))
         ledger.add(sets[of].kind)
         return losses
 
@@ -215,7 +233,14 @@ def finetune(encoder: MultiExitEncoder, material: Material, config: Config, run:
     )
 
 
-def train(encoder: MultiExitEncoder, material: Material, config: Config, run: Run, name: str = "", select: SearchTask | None = None) -> Trained:  # fmt: skip
+def train(
+    encoder: MultiExitEncoder,
+    material: Material,
+    config: Config,
+    run: Run,
+    name: str = "",
+    select: SearchTask | None = None,
+) -> Trained:
     """Both stages; `name` tells the stages of several encoders of one run apart."""
     to_best_device(encoder)  # type: ignore[arg-type]
     before = pretrain(encoder, material, config, run, name) if config.pretraining_updates else Fitted(0, 0.0)
