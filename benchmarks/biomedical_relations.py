@@ -1,6 +1,6 @@
 """Biomedical relations: the families on three corpora, the student, imbalance, the normaliser, the graph, speed.
 
-    python benchmarks/biomedical_relations.py                            # everything that is not on disk; hours on two cores
+    python benchmarks/biomedical_relations.py                            # everything that is not on disk; about eight hours
     python benchmarks/biomedical_relations.py --stages cheap             # rules and classical families, normaliser: minutes
     python benchmarks/biomedical_relations.py --stages encoders --data planted --seeds 3
     python benchmarks/biomedical_relations.py --stages queries           # a generated graph of a million edges, three times
@@ -78,8 +78,8 @@ CORPORA: dict[str, dict[str, Any]] = {
 }
 """Options of each corpus, set once and not searched for; an update learns from 16 pairs."""
 ENCODERS = ("encoder", "adapted_encoder", "generative", "labels_only", "student")
-MINUTES = {"cheap": 12.0, "encoders": 260.0, "imbalance": 8.0, "curve": 8.0, "queries": 9.0, "throughput": 15.0}
-"""On two idle cores, measured or worked out from shorter runs."""
+MINUTES = {"cheap": 8.0, "encoders": 470.0, "imbalance": 8.0, "curve": 8.0, "queries": 9.0, "throughput": 6.0}
+"""Of one idle core for all corpora and three seeds, measured or worked out from shorter runs."""
 bench = Bench("biomedical_relations", HERE)
 
 
