@@ -56,7 +56,8 @@ def test_the_architecture_page_says_what_the_code_imports():
         return set(re.findall(r"^\| (\w+) \| \d+ \| [\d,]+ \| (.*) \|$", text, re.M))
 
     now = arrows(drawing["table"](found))
-    assert arrows((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")) == now
+    page = arrows((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
+    assert page == now, "draw it again: python docs/draw_architecture.py"
     assert {room for room, _ in now} == found.keys(), "a room has no place in the picture"
     assert drawing["picture"](found).count("<rect") == len(found) + 1
 
