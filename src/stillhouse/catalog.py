@@ -196,9 +196,9 @@ def load_method(name: str) -> Method:
     Raises:
         UserError: no such method, not there yet, or a package it needs is missing.
     """
-    entry = CATALOG.get(name)
+    entry = CATALOG.get(name) if isinstance(name, str) else None
     if entry is None:
-        close = difflib.get_close_matches(name, CATALOG, n=1)
+        close = difflib.get_close_matches(str(name), CATALOG, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "see: stillhouse list"
         raise UserError(f"no method {name!r}", hint)
     if entry.module is None:

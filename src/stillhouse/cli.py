@@ -322,24 +322,29 @@ def plain_output() -> None:
             stream.reconfigure(errors="replace")
 
 
-def main() -> None:
-    """Entry point of `stillhouse`."""
-    args = sys.argv[1:]
-    debug = "--debug" in args
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    plain_output()
+def carry_out(work: Callable[[], object], *, debug: bool = False) -> int:
+    """Do `work` and return the exit code; an error that a user can mend is one line."""
     try:
-        dispatch([arg for arg in args if arg != "--debug"])
+        work()
     except UserError as error:
         if debug:
             traceback.print_exc()
         print(f"stillhouse: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
     except Interrupted as error:
         print(f"stillhouse: {error}", file=sys.stderr)
-        sys.exit(130)
+        return 130
     except (KeyboardInterrupt, BrokenPipeError):
-        sys.exit(130)
+        return 130
+    return 0
+
+
+def main() -> None:
+    """Entry point of `stillhouse`."""
+    args = sys.argv[1:]
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    plain_output()
+    sys.exit(carry_out(lambda: dispatch([arg for arg in args if arg != "--debug"]), debug="--debug" in args))
 
 
 if __name__ == "__main__":

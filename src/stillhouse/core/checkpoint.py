@@ -17,8 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 
-from stillhouse.core.errors import UserError
-from stillhouse.core.files import write_atomically
+from stillhouse.core.errors import UserError, first_line
+from stillhouse.core.files import parse_json, write_atomically
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
@@ -46,8 +46,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"checkpoint {path} is damaged ({error})", mend) from error
     if "tree" not in metadata or metadata.get("digest") != _digest(metadata["tree"], tensors):
         raise UserError(f"checkpoint {path} is damaged (its digest does not match)", mend)
-    state = _put_together(json.loads(metadata["tree"]), tensors)
-    assert isinstance(state, dict)
+    try:
+        state = _put_together(parse_json(metadata["tree"]), tensors)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"checkpoint {path} is no checkpoint of this version ({first_line(error)})", mend) from error
+    if not isinstance(state, dict):
+        raise UserError(f"checkpoint {path} is no checkpoint of this version (it holds no state)", mend)
     return state
 
 
@@ -90,6 +94,15 @@ def _digest(tree: str, tensors: Mapping[str, torch.Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
     return digest.hexdigest()
+
+
+def nan_in(state: Any, name: str = "") -> str | None:
+    """Name of the first tensor in `state` that holds a NaN, None where all are numbers."""
+    if isinstance(state, torch.Tensor):
+        return name if state.is_floating_point() and bool(state.isnan().any()) else None
+    items = state.items() if isinstance(state, Mapping) else enumerate(state) if isinstance(state, list | tuple) else ()
+    found = (nan_in(item, f"{name}/{key}" if name else str(key)) for key, item in items)
+    return next((one for one in found if one is not None), None)
 
 
 class TrainedWeights:

@@ -14,11 +14,23 @@ class UserError(Exception):
         self.what, self.mend = what, mend
 
     def __str__(self) -> str:
-        return " ".join(f"{self.what}; {self.mend}".split())
+        return f"{one_line(self.what)}; {one_line(self.mend)}"
 
 
 class Interrupted(Exception):
     """A run was asked to stop (Ctrl-C, SIGTERM), saved its state and can be resumed."""
+
+
+MOST_SHOWN = 600
+"""Characters of what a message quotes: a file may have a megabyte where a word belongs."""
+
+
+def one_line(text: str) -> str:
+    """`text` on one line of bounded length, without signs that would move a terminal's cursor or turn its text round."""
+    words = " ".join(text[: 4 * MOST_SHOWN].split())
+    half = MOST_SHOWN // 2
+    words = words if len(words) <= MOST_SHOWN else f"{words[:half]} ... {words[-half:]}"
+    return words if words.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
 
 
 def first_line(error: BaseException) -> str:

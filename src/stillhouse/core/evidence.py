@@ -239,14 +239,20 @@ def read_evidence(file: Path) -> Evidence:
 
 
 def load_evidence(folder: Path) -> list[Evidence]:
-    """All result files of a folder, in the order of their names.
+    """All result files of a folder, in the order of their names; what was measured of the product itself is left out.
 
     Raises:
         UserError: the folder is missing, or a file is not a result file.
     """
     if not folder.is_dir():
         raise UserError(f"no folder {folder}", "give the benchmarks' results folder with --results")
-    return [read_evidence(file) for file in sorted(folder.glob("*.json"))]
+    return [read_evidence(file) for file in sorted(folder.glob("*.json")) if not _is_of_the_product(file)]
+
+
+def _is_of_the_product(file: Path) -> bool:
+    """Whether the file has no claims of a paper: faults, hostile files, costs."""
+    raw = read_json(file)
+    return isinstance(raw, dict) and "measured" in raw
 
 
 def print_estimate(title: str, seconds: float, pieces: int) -> None:

@@ -19,7 +19,7 @@ from typing import IO, Any
 from stillhouse.core.distributed import from_leader, rank
 from stillhouse.core.environment import environment
 from stillhouse.core.errors import UserError
-from stillhouse.core.files import read_json, write_json
+from stillhouse.core.files import clear_temporaries, is_temporary, parse_json, read_json, write_json
 from stillhouse.core.locks import try_lock
 from stillhouse.core.result import Result, load_result
 
@@ -45,13 +45,15 @@ class Run:
         try:
             self.method: str = record["method"]
             self.options: dict[str, Any] = record["config"]
-        except (KeyError, TypeError):
+            self.seed = int(self.options.get("seed", 0))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise UserError(f"{folder / 'config.json'} is not a run's config", "name a run folder") from None
-        self.seed = int(self.options.get("seed", 0))
         self.quiet = quiet
         self.checkpoint_seconds = checkpoint_seconds
         self.leader = rank() == 0
         self._lock = self._take_lock() if self.leader else None
+        if self.leader:
+            clear_temporaries(folder, but=folder / "parts")  # parts have locks of their own
 
     @classmethod
     def create(
@@ -71,10 +73,10 @@ class Run:
         folder = out or Path("runs") / f"{method}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         if (folder / "config.json").exists():
             raise UserError(f"{folder} holds a run already", f"continue it with: stillhouse resume {folder}")
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not _as_good_as_empty(folder):
             raise UserError(f"{folder} exists and is not an empty folder", "choose another with --out")
-        write_json(folder / "config.json", {"method": method, "config": dict(options)})
         write_json(folder / "environment.json", environment())
+        write_json(folder / "config.json", {"method": method, "config": dict(options)})  # the last: it makes the run
         return cls(folder, quiet=quiet, checkpoint_seconds=checkpoint_seconds)
 
     @classmethod
@@ -155,12 +157,12 @@ class Run:
         if not self.metrics_file.exists():
             return []
         found = []
-        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+        for line in self.metrics_file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                entry = json.loads(line)
+                entry = parse_json(line)
             except ValueError:
                 continue
-            if all(entry.get(key) == value for key, value in equal.items()):
+            if isinstance(entry, dict) and all(entry.get(key) == value for key, value in equal.items()):
                 found.append(entry)
         return found
 
@@ -206,6 +208,13 @@ class Run:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         return lock
+
+
+def _as_good_as_empty(folder: Path) -> bool:
+    """Whether nothing is in the folder but what a kill in `Run.create` leaves."""
+    if not folder.is_dir():
+        return False
+    return all(entry.name == "environment.json" or is_temporary(entry) for entry in folder.iterdir())
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import torch
 
-from stillhouse.core.checkpoint import load_checkpoint, save_checkpoint
+from stillhouse.core.checkpoint import load_checkpoint, nan_in, save_checkpoint
 from stillhouse.core.distributed import any_process
 from stillhouse.core.errors import Interrupted, UserError
 from stillhouse.core.files import write_atomically
@@ -102,7 +102,7 @@ def fit(
             due = time.monotonic() - saved_at > run.checkpoint_seconds or done in evaluate_at
             stopping = agree(stop.is_set())
             if due or done == updates or stopping:
-                _save(state, folder, done, seconds, run)
+                _save(state, folder, done, seconds, run, stage)
                 saved_at = time.monotonic()
             if stopping:
                 raise Interrupted(
@@ -116,13 +116,14 @@ def _number(value: float | torch.Tensor) -> float:
     return float(value.detach() if isinstance(value, torch.Tensor) else value)
 
 
-def _save(state: Mapping[str, Stateful], folder: Path, done: int, seconds: float, run: Run) -> None:
+def _save(state: Mapping[str, Stateful], folder: Path, done: int, seconds: float, run: Run, stage: str) -> None:
     if not run.leader:
         return
     position = {"done": done, "seconds": seconds}
     objects = {name: item.state_dict() for name, item in state.items()}
+    _require_numbers(objects, stage, done, folder)
     save_checkpoint({"position": position, "state": objects}, folder / f"{done:09d}.safetensors")
-    for old in (*_checkpoints(folder)[:-2], *folder.glob(".*.tmp")):
+    for old in _checkpoints(folder)[:-2]:
         old.unlink()
 
 
@@ -132,20 +133,24 @@ def _restore(state: Mapping[str, Stateful], folder: Path, run: Run) -> tuple[int
     if not found:
         return 0, 0.0
     saved = load_checkpoint(found[-1])
-    if set(saved["state"]) != set(state):
+    kept = saved.get("state")
+    if not isinstance(kept, dict) or set(kept) != set(state):
         raise UserError(
-            f"checkpoint {found[-1]} holds {sorted(saved['state'])}, the run needs {sorted(state)}",
+            f"checkpoint {found[-1]} holds {sorted(map(str, kept or ()))}, the run needs {sorted(state)}",
             "resume with the version of stillhouse that started the run",
         )
     for name, item in state.items():
         try:
-            item.load_state_dict(saved["state"][name])
-        except (RuntimeError, ValueError, KeyError) as error:
+            item.load_state_dict(kept[name])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise UserError(
                 f"checkpoint {found[-1]} does not fit {name!r} ({error})",
                 "start a new run for a changed config",
             ) from error
-    return saved["position"]["done"], saved["position"]["seconds"]
+    try:
+        return int(saved["position"]["done"]), float(saved["position"]["seconds"])
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise UserError(f"checkpoint {found[-1]} does not say where it was", "remove that file") from error
 
 
 def _forget_metrics_after(done: int, stage: str, run: Run) -> None:
@@ -167,11 +172,19 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _require_finite(losses: Mapping[str, float], stage: str, update: int, folder: Path) -> None:
     for name, value in losses.items():
         if not math.isfinite(value):
-            kept = _checkpoints(folder)
-            raise UserError(
-                f"loss {name!r} is {value} at update {update} of stage {stage!r}",
-                f"lower the learning rate; the last good state is {kept[-1] if kept else 'the start of the stage'}",
-            )
+            raise UserError(f"loss {name!r} is {value} at update {update} of stage {stage!r}", _last_good(folder))
+
+
+def _require_numbers(objects: Mapping[str, Any], stage: str, done: int, folder: Path) -> None:
+    """A finite loss may leave a gradient that is not: a state of such weights would never be resumed from."""
+    place = nan_in(objects)
+    if place is not None:
+        raise UserError(f"{place} is nan after update {done} of stage {stage!r}", _last_good(folder))
+
+
+def _last_good(folder: Path) -> str:
+    kept = _checkpoints(folder)
+    return f"lower the learning rate; the last good state is {kept[-1] if kept else 'the start of the stage'}"
 
 
 @contextmanager

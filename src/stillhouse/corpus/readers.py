@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import email
 import email.policy
-import json
 import math
 import re
 from collections import Counter
@@ -21,10 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.core.errors import UserError, require
+from stillhouse.core.files import parse_json
 from stillhouse.corpus.sql_dump import read_sql
 
 MOST_JSON_BYTES = 100_000_000
 """A single JSON document has to be read whole."""
+READ_HEADERS = (b"from:", b"date:", b"subject:", b"message-id:", b"content-")
+MOST_HEADER = 2000
+"""Characters of a mail's header: the standard library parses them in time that grows with the square, or faster."""
 csv.field_size_limit(16_000_000)
 
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -169,7 +172,7 @@ def seconds(text: str) -> float:
     except ValueError:
         try:
             when = parsedate_to_datetime(text)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, IndexError, OverflowError):
             return math.nan
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
@@ -201,8 +204,8 @@ def _json_lines(path: Path, losses: Losses) -> Iterator[Mapping[str, Any]]:
             if not line.strip():
                 continue
             try:
-                record = json.loads(line.decode("utf-8", errors="replace"))
-            except (ValueError, RecursionError):
+                record = parse_json(line.decode("utf-8", errors="replace"))
+            except ValueError:
                 losses.add("malformed lines", number)
                 continue
             if isinstance(record, dict):
@@ -227,7 +230,7 @@ def _discourse(path: Path, losses: Losses) -> Iterator[Mapping[str, Any]]:
         "write it as JSON lines first (jq -c '.[]')",
     )
     try:
-        found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        found = parse_json(path.read_text(encoding="utf-8", errors="replace"))
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error})", "restore the file, or give JSON lines as .jsonl") from error
     for number, record in enumerate(_posts_in(found), start=1):
@@ -239,14 +242,16 @@ def _discourse(path: Path, losses: Losses) -> Iterator[Mapping[str, Any]]:
 
 def _posts_in(found: Any) -> Iterator[Any]:
     if isinstance(found, dict) and "post_stream" in found:
-        yield from found["post_stream"].get("posts", [])
-    elif isinstance(found, dict):
-        for key in ("posts", "latest_posts", "topics"):
-            for item in found.get(key) or []:
-                yield from _posts_in(item) if isinstance(item, dict) and "post_stream" in item else [item]
-    elif isinstance(found, list):
-        for item in found:
-            yield from _posts_in(item) if isinstance(item, dict) and "post_stream" in item else [item]
+        stream = found["post_stream"]
+        yield from _listed(stream.get("posts") if isinstance(stream, dict) else None)
+        return
+    lists = (found.get(key) for key in ("posts", "latest_posts", "topics")) if isinstance(found, dict) else (found,)
+    for item in (item for one in lists for item in _listed(one)):
+        yield from _posts_in(item) if isinstance(item, dict) and "post_stream" in item else [item]
+
+
+def _listed(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else []
 
 
 def _mbox(path: Path, losses: Losses) -> Iterator[Mapping[str, Any]]:
@@ -263,8 +268,20 @@ def _mbox(path: Path, losses: Losses) -> Iterator[Mapping[str, Any]]:
         yield from _mail(message, number, losses)
 
 
+def _require_short_headers(lines: list[bytes]) -> None:
+    """Raise ValueError where a header that is read, of the mail or of a part, is long beyond reason."""
+    length, read = 0, False
+    for line in lines:
+        folded = line[:1] in (b" ", b"\t")
+        read = read if folded else line[:40].lower().startswith(READ_HEADERS)
+        length = length + len(line) if folded else len(line)
+        if read and length > MOST_HEADER:
+            raise ValueError("a header beyond reason")
+
+
 def _mail(lines: list[bytes], place: int, losses: Losses) -> Iterator[Mapping[str, Any]]:
     try:
+        _require_short_headers(lines)
         mail = email.message_from_bytes(b"".join(lines), policy=email.policy.default)
         part = mail.get_body(preferencelist=("plain", "html"))
         text = part.get_content() if part is not None else ""
@@ -275,5 +292,5 @@ def _mail(lines: list[bytes], place: int, losses: Losses) -> Iterator[Mapping[st
             "text": re.sub(r"^>(>*From )", r"\1", text, flags=re.M),
             "thread": re.sub(r"^(?:re|fwd?): *", "", str(mail["Subject"] or ""), flags=re.I),
         }
-    except (LookupError, ValueError, UnicodeError, AttributeError, KeyError):
+    except (LookupError, ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         losses.add("malformed mails", place)

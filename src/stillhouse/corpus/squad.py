@@ -73,7 +73,7 @@ def read_squad(path: Path, tolerance: int = 0) -> tuple[Question, ...]:
         made = [
             question for number, article in enumerate(articles) for question in _questions(article, number, tolerance)
         ]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise UserError(
             f"{path} is not a SQuAD file (no {error})",
             "give {data: [{title, paragraphs: [{context, qas: [{id, question, answers}]}]}]}",

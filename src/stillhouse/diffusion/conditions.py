@@ -134,7 +134,7 @@ def load_text_encoder(folder: Path) -> TextEncoder:
         require((folder / part).is_dir(), f"no folder {folder / part}", "a text-conditional teacher needs it")
     try:
         model = CLIPTextModel.from_pretrained(folder / "text_encoder", use_safetensors=True, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise UserError(
             f"the text encoder in {folder} cannot be loaded ({first_line(error)})", "fetch or save it again"

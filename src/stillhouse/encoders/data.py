@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stillhouse.core.errors import UserError, require
+from stillhouse.core.errors import UserError, first_line, require
 from stillhouse.core.files import content_hash
 from stillhouse.core.seeding import derive_seed
 
@@ -237,8 +237,8 @@ def _read_table(file: Path) -> pd.DataFrame:
             return pd.read_parquet(file)
         if file.suffix in (".csv", ".tsv"):
             return pd.read_csv(file, sep="\t" if file.suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
-    except (ValueError, OSError, pd.errors.ParserError) as error:
-        raise UserError(f"{file} cannot be read ({str(error).splitlines()[0][:120]})", "mend the file") from error
+    except Exception as error:  # pandas and pyarrow let through whatever a damaged file makes their code run into
+        raise UserError(f"{file} cannot be read ({first_line(error)})", "mend the file") from error
     raise UserError(f"{file} is not a table that can be read", "give a .csv, .tsv, .jsonl or .parquet file")
 
 

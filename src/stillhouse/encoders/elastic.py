@@ -27,6 +27,7 @@ from transformers import BertConfig, BertModel
 from transformers.activations import ACT2FN
 
 from stillhouse.core.errors import UserError, first_line, require
+from stillhouse.core.files import parse_json
 from stillhouse.encoders.costs import Architecture, Tables
 from stillhouse.encoders.models import Batch
 from stillhouse.encoders.relations import Projections
@@ -303,7 +304,7 @@ def load_elastic(file: Path) -> ElasticBert:
     """
     try:
         with safe_open(file, framework="pt") as opened:
-            sizes = json.loads((opened.metadata() or {})["sizes"])
+            sizes = parse_json((opened.metadata() or {})["sizes"])
         with torch.device("meta"):
             network = ElasticBert(Extent(*sizes["extent"]), Tables(*sizes["tables"]), *sizes["rest"])
         network.load_state_dict(load_file(file), assign=True)

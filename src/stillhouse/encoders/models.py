@@ -97,7 +97,7 @@ def load_config(folder: Path) -> Any:
     """
     require((folder / "config.json").is_file(), f"no transformers model in {folder}", "give a folder with config.json")
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{folder / 'config.json'} cannot be read ({first_line(error)})", "restore the folder"

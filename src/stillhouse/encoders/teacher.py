@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -16,6 +17,12 @@ from stillhouse.core.run import Run
 from stillhouse.core.seeding import derive_seed, seed_everything
 from stillhouse.encoders.batches import Items, plain_items
 from stillhouse.encoders.data import TextData, Texts
+from stillhouse.encoders.marked_pairs import (
+    MarkedPairForSequenceClassification,
+    marker_ids,
+    new_pair_classifier,
+    open_classifier,
+)
 from stillhouse.encoders.masked_lm import MaskedLM, pretrain
 from stillhouse.encoders.models import (
     Shape,
@@ -49,6 +56,8 @@ class Plan:
     pretraining_updates: int
     seed: int = 0
     batch: int = BATCH
+    markers: tuple[str, ...] = field(default=(), repr=False)
+    """What marks a pair in the texts: the head then reads the states at them (marked_pairs.py) instead of that of [CLS]."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,8 @@ def get_teacher(plan: Plan, data: TextData, run: Run) -> Teacher:
 
     def start() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         seed_everything(plan.seed, "teacher head")
+        if plan.markers:
+            return new_pair_classifier(source, data.class_names, marker_ids(tokenizer, plan.markers)), tokenizer
         return load_classifier(source, data.class_names), tokenizer
 
     return open_teacher(_trained(plan, data, run, _folder_hash(source, tokenizer), start), data, plan.max_tokens)
@@ -103,7 +114,7 @@ def open_teacher(folder: Path, data: TextData, max_tokens: int) -> Teacher:
         UserError: its classes are others.
     """
     _require_positions(folder, max_tokens)
-    model = load_classifier(folder)
+    model = open_classifier(folder)
     names = [str(name) for _, name in sorted((model.config.id2label or {}).items())]
     unnamed = names == [f"LABEL_{i}" for i in range(len(names))]
     if unnamed and len(names) == len(data.class_names):
@@ -134,7 +145,15 @@ def _trained(
     plan: Plan, data: TextData, run: Run, source: str, start: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerFast]]
 ) -> Path:  # fmt: skip
     """Fine-tune what `start` gives, or find it in the cache; its folder."""
-    key = (RECIPE, source, repr(plan).replace(plan.source, ""), data.content_hash, data.metric, torch.__version__)
+    key = (
+        RECIPE,
+        source,
+        repr(plan).replace(plan.source, ""),
+        *plan.markers,
+        data.content_hash,
+        data.metric,
+        torch.__version__,
+    )
 
     def train() -> Callable[[Path], None]:
         model, tokenizer = start()
@@ -169,4 +188,6 @@ def _from_scratch(plan: Plan, data: TextData, run: Run) -> tuple[PreTrainedModel
     special = tokenizer.all_special_ids
     seed = derive_seed("pretraining", plan.seed)
     pretrain(MaskedLM(model), items, special, int(tokenizer.mask_token_id), recipe, run, "pretraining", seed)
+    if plan.markers:
+        model = MarkedPairForSequenceClassification(cast(PreTrainedModel, model.base_model), data.class_names, marker_ids(tokenizer, plan.markers))  # fmt: skip
     return model, tokenizer

@@ -74,14 +74,31 @@ def join(parts: Sequence[Encoded]) -> Encoded:
     )
 
 
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+"""Files of which a tokenizer has one."""
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """The tokenizer of a transformers folder.
 
     Raises:
         UserError: the folder has none, or only one written in Python.
     """
+    # transformers makes up an empty one where a folder has a config of a known type and no vocabulary
+    require(
+        any((folder / name).is_file() for name in VOCABULARIES),
+        f"{folder} has no tokenizer ({', '.join(VOCABULARIES[:3])} ...)",
+        "save it with tokenizer.save_pretrained(folder)",
+    )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise UserError(
             f"{folder} has no tokenizer that can be read ({first_line(error)})",

@@ -40,8 +40,10 @@ def back_translation(there: Path, back: Path) -> Callable[[Sequence[str], int], 
 def _load(folder: Path) -> tuple[Any, Any]:
     load_config(folder)
     try:
-        model = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        return model.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForSeq2SeqLM.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+        return model.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{folder} holds no translation model ({first_line(error)})", "give a sequence-to-sequence folder"

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from stillhouse.core.errors import UserError
-from stillhouse.core.files import write_atomically
+from stillhouse.core.files import parse_json, write_atomically
 from stillhouse.graphs.data import Floats, Ints
 from stillhouse.graphs.itemsets import FrequentSet
 from stillhouse.graphs.mixtures import Mixture, Rule
@@ -174,7 +174,7 @@ class _Reader:
         self.body, self.place = body, 0
 
     def summary(self) -> Summary:
-        header = json.loads(self.bytes(self.number()).decode())
+        header = parse_json(self.bytes(self.number()).decode())
         leaf_degrees, root_mask, class_prior, ruled = map(bool, header["flags"])
         classes, hops = len(header["classes"]), int(header["hops"])
         _check(header["kind"] in ("mixtures", "itemsets"), "unknown kind")

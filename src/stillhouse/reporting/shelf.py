@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stillhouse.core.errors import UserError, require
+from stillhouse.core.files import parse_json
 from stillhouse.core.locks import is_locked
 
 State = Literal["running", "finished", "stopped", "broken"]
@@ -145,7 +146,7 @@ def _changed(file: Path | str) -> int | None:
 
 def _read_config(name: str, folder: Path, changed: int) -> Entry:
     try:
-        record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        record = parse_json((folder / "config.json").read_text(encoding="utf-8"))
         config = record["config"]
         seed = config.get("seed", 0)
         return Entry(
@@ -165,7 +166,7 @@ def _read_config(name: str, folder: Path, changed: int) -> Entry:
 def _headline(file: Path) -> Headline | str:
     """Read without building the whole result: a list needs four values of it."""
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        raw = parse_json(file.read_text(encoding="utf-8"))
         summary, metrics = str(raw["summary"]), raw["metrics"]
         first = {arm["role"]: arm["metrics"] for arm in reversed(raw["arms"])}
         if not metrics:
@@ -215,7 +216,7 @@ def _tail(file: Path) -> list[dict[str, Any]]:
     found = []
     for line in text.splitlines():
         try:
-            value = json.loads(line)
+            value = parse_json(line)
         except ValueError:
             continue
         if isinstance(value, dict):
@@ -240,7 +241,7 @@ def _speed(lines: list[dict[str, Any]]) -> float | None:
 
 def _planned(folder: Path, stage: str) -> int | None:
     try:
-        planned = json.loads((folder / "stages.json").read_text(encoding="utf-8"))[stage]
+        planned = parse_json((folder / "stages.json").read_text(encoding="utf-8"))[stage]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return planned if isinstance(planned, int) else None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stillhouse.core.errors import UserError, require
+from stillhouse.core.errors import UserError, first_line, require
 
 
 def read_table(path: Path, drop: Sequence[str] = ()) -> pd.DataFrame:
@@ -21,9 +21,10 @@ def read_table(path: Path, drop: Sequence[str] = ()) -> pd.DataFrame:
     require(path.suffix in readers, f"{path} is neither .csv nor .parquet", "convert it to one of them")
     try:
         table: pd.DataFrame = readers[path.suffix](path)
-    except (OSError, ValueError, pd.errors.ParserError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read as {path.suffix[1:]} ({reason})", "check the file") from error
+    except Exception as error:  # pandas and pyarrow let through whatever a damaged file makes their code run into
+        raise UserError(
+            f"{path} cannot be read as {path.suffix[1:]} ({first_line(error)})", "check the file"
+        ) from error
     require(len(table) > 0, f"{path} has no rows", "give a table with rows")
     return without(table, drop)
 

@@ -20,6 +20,22 @@ if TYPE_CHECKING:
 
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"})
+MOST_NPZ_BYTES = 8 << 30
+"""Arrays of an .npz file are read whole; a small file may unpack to any size."""
+UNREADABLE_NPZ = (
+    OSError,
+    ValueError,
+    EOFError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+"""What numpy and zipfile raise at damaged, encrypted and made-up archives."""
 WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
 """16-bit grey: Pillow clips these at 255 unless scaled first."""
 
@@ -91,8 +107,10 @@ def read_npz(path: Path) -> RawImages:
     """
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            unpacked = sum(member.file_size for member in file.zip.infolist())
+            require(unpacked <= MOST_NPZ_BYTES, f"{path} unpacks to {unpacked:,} bytes", "give a folder of images")
             arrays = {name: np.lib.format.read_array(file.zip.open(f"{name}.npy")) for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, KeyError, zlib.error, zipfile.BadZipFile) as error:
+    except UNREADABLE_NPZ as error:
         raise UserError(f"{path} cannot be read ({error})", "save it with numpy.savez, without objects") from error
     require("images" in arrays, f"{path} has no array 'images'", f"rename one of {sorted(arrays)}")
     images = _unit_range(_channels_first(arrays["images"], path), path)

@@ -88,7 +88,9 @@ def transformers_classifier(folder: Path) -> tuple[nn.Module, tuple[int, int, in
     from transformers import AutoModelForImageClassification
 
     try:
-        model = AutoModelForImageClassification.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        model = AutoModelForImageClassification.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
     except Exception as error:
         raise UserError(
             f"{folder} holds no image classifier that transformers can open ({first_line(error)})",

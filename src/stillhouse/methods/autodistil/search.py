@@ -19,7 +19,7 @@ from torch import nn
 from transformers import BertModel, PreTrainedModel
 
 from stillhouse.core.errors import UserError
-from stillhouse.core.files import write_atomically
+from stillhouse.core.files import parse_json, write_atomically
 from stillhouse.core.progress import Progress
 from stillhouse.core.seeding import derive_seed
 from stillhouse.encoders.costs import Architecture, Tables, multiply_adds, parameters
@@ -101,8 +101,8 @@ def _read(file: Path, identity: str) -> tuple[list[Candidate], float]:
         return [], 0.0
     try:
         head, *rows = file.read_text(encoding="utf-8").splitlines()
-        record = json.loads(head)
-        done = [cattrs.structure(json.loads(row), Candidate) for row in rows]
+        record = parse_json(head)
+        done = [cattrs.structure(parse_json(row), Candidate) for row in rows]
         known, seconds = record["search"], float(record["seconds"])
     except (ValueError, KeyError, TypeError, cattrs.BaseValidationError) as error:
         raise UserError(f"{file} cannot be read as a search", "remove it to search anew") from error

@@ -10,7 +10,6 @@ they are; types, order and distance.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from itertools import pairwise
@@ -25,7 +24,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
 
-from stillhouse.core.files import write_json
+from stillhouse.core.files import parse_json, write_json
 from stillhouse.knowledge.pairs import Pair
 from stillhouse.methods.biomedical_relations.data import Examples
 
@@ -154,7 +153,7 @@ class Forest:
 
 
 def _vocabulary(folder: Path) -> dict[str, int]:
-    made: dict[str, int] = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+    made: dict[str, int] = parse_json((folder / "vocabulary.json").read_text(encoding="utf-8"))
     return made
 
 

@@ -116,18 +116,19 @@ def _with_entities(
         yield tag(document, known) if entities == "dictionary" else ground(document, known)
 
 
-def query(text: tyro.conf.Positional[str], graph: Path = Path("kg"), json: bool = False) -> None:
+def query(text: tyro.conf.Positional[str], graph: Path = Path("kg"), seconds: float = 60, json: bool = False) -> None:
     """Ask in SPARQL; rdf:, rdfs:, biolink: and : (the graph's own terms) are known prefixes.
 
     Args:
         text: e.g. "SELECT ?s ?o WHERE { ?s biolink:treats ?o } LIMIT 5", or a file with it.
         graph: folder of the graph.
+        seconds: give up after so many.
         json: machine-readable.
     """
     file = Path(text)
     asked = file.read_text(encoding="utf-8") if len(text) < 200 and file.is_file() else text
     with Graph(graph) as opened:
-        columns, rows = queries.sparql(opened, asked)
+        columns, rows = queries.sparql(opened, asked, seconds)
     if json:
         print(json_module.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=1, ensure_ascii=False))
         return

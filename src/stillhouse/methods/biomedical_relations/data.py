@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ import numpy as np
 
 from stillhouse.core.data import PublicFile, find_public_file
 from stillhouse.core.errors import UserError, require
-from stillhouse.core.files import content_hash
+from stillhouse.core.files import content_hash, parse_json
 from stillhouse.core.seeding import derive_seed
 from stillhouse.encoders.data import TextData, Texts
 from stillhouse.knowledge.documents import Counts, Document
@@ -91,22 +90,26 @@ class RelationData:
         return TextData(self.name, self.relations, self.texts(train), self.texts(self.select), self.texts(self.report), "macro_f1")  # fmt: skip
 
 
-def load_data(name: str, *, documents: int = 300, unlabelled: int = 300, examples: int = 0, blind: bool = False, seed: int = 0) -> RelationData:  # fmt: skip
+def load_data(
+    name: str, *, documents: int = 300, labelled_pairs: int = 0, unlabelled: int = 300, examples: int = 0, blind: bool = False, seed: int = 0
+) -> RelationData:  # fmt: skip
     """The task of this name, or of a file or folder of annotated documents.
 
     Args:
         name: one of NAMED, a file of documents with relations, or a folder of them.
         documents: of the built-in abstracts.
+        labelled_pairs: training pairs of them that keep their labels; 0 for all.
         unlabelled: more of them, whose relations are hidden.
         examples: at most this many training pairs; 0 for all.
         blind: show names as their types.
-        seed: of the draw of `examples`; splits never change.
+        seed: of the draws of `labelled_pairs` and `examples`; splits never change.
 
     Raises:
         UserError: no such data, or it has no annotated relation.
     """
     if name == "planted":
         data = planted(documents, unlabelled)
+        data = with_examples(data, labelled_pairs, seed) if labelled_pairs else data
     elif name == "biored":
         data = biored()
     elif name == "chemprot":
@@ -212,7 +215,7 @@ _MARKED = re.compile(r"<< (.*?) >>|\[\[ (.*?) \]\]")
 def _chemprot_rows(file: Path) -> list[Pair]:
     rows = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        raw = json.loads(line)
+        raw = parse_json(line)
         text, spans = _without_markers(raw["text"])
         if len(spans) < 2:
             raise UserError(f"{file} line {number} has not two marked entities", "restore the file")

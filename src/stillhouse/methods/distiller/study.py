@@ -106,20 +106,21 @@ def open_study(file: Path, config: Config, worker: int = 0) -> optuna.Study:
             warnings.simplefilter("ignore", ExperimentalWarning)  # of group, which the conditional mapping needs
             sampler = TPESampler(multivariate=True, group=True, constant_liar=True, n_startup_trials=12, seed=seed)
         pruner = optuna.pruners.MedianPruner(n_startup_trials=8)
+    about = {"format": FORMAT, "space": [[f.name, *f.levels] for f in space(config)]}
     try:
         storage = JournalStorage(JournalFileBackend(str(file)))
         study = optuna.create_study(
             storage=storage, study_name=STUDY, direction="maximize", sampler=sampler, pruner=pruner, load_if_exists=True
         )
-    except (ValueError, KeyError, OSError, RuntimeError, AttributeError, TypeError) as error:
+        if not study.user_attrs and not study.get_trials(deepcopy=False):
+            study.set_user_attr("about", about)
+        known = study.user_attrs.get("about")
+    except Exception as error:  # optuna replays the journal, and lets through whatever a damaged one makes it run into
         raise UserError(
             f"the journal {file} is damaged ({first_line(error)})", "move it away to start the search anew"
         ) from error
-    about = {"format": FORMAT, "space": [[f.name, *f.levels] for f in space(config)]}
-    if not study.user_attrs and not study.get_trials(deepcopy=False):
-        study.set_user_attr("about", about)
     require(
-        study.user_attrs.get("about") == about,
+        known == about,
         f"the journal {file} is of another version or space",
         "finish it with the version that began it, or move it away",
     )
@@ -154,16 +155,18 @@ def prepare(study: optuna.Study, config: Config) -> None:
 
 def finished(study: optuna.Study) -> list[Trial]:
     """All trials that came to their end, in order."""
-    return [
-        Trial(
-            t.user_attrs["levels"],
-            float(t.value or 0.0),
-            t.user_attrs["report"],
-            t.user_attrs["seconds"],
-            t.user_attrs["parameters"],
-        )
-        for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    ]
+    return [_finished(t) for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
+
+
+def _finished(trial: optuna.trial.FrozenTrial) -> Trial:
+    try:
+        told = {name: trial.user_attrs[name] for name in ("levels", "report", "seconds", "parameters")}
+        return Trial(told["levels"], float(trial.value or 0.0), told["report"], told["seconds"], told["parameters"])
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise UserError(
+            f"trial {trial.number} of the journal is damaged ({first_line(error)})",
+            "move the journal away to start the search anew",
+        ) from error
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from stillhouse.core.errors import UserError, require
-from stillhouse.core.files import write_atomically
+from stillhouse.core.files import parse_json, write_atomically
 from stillhouse.core.progress import Progress
 from stillhouse.core.seeding import derive_seed
 from stillhouse.methods.diswot.scoring import Judge, Setting, make_judge, mean_and_spread
@@ -343,8 +343,8 @@ def read_search(file: Path, plan: Plan | None = None) -> tuple[list[Candidate], 
     """
     try:
         head, *lines = file.read_text(encoding="utf-8").splitlines()
-        record = json.loads(head)
-        candidates = [_candidate(json.loads(line)) for line in lines]
+        record = parse_json(head)
+        candidates = [_candidate(parse_json(line)) for line in lines]
         seconds, identity = float(record["seconds"]), record["plan"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} cannot be read as a search ({error})", "remove it to search anew") from error

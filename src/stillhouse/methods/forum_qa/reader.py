@@ -217,7 +217,15 @@ def load_reader_model(folder: Path, layers: int = 0) -> PreTrainedModel:
     config = load_config(folder)
     has = getattr(config, "num_hidden_layers", 0)
     require(layers <= has, f"the model in {folder} has {has} layers", f"use minilm-{has} or less")
-    shortened = {"config": AutoConfig.from_pretrained(folder, local_files_only=True, num_hidden_layers=layers)} if layers else {}  # fmt: skip
+    shortened = (
+        {
+            "config": AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, num_hidden_layers=layers
+            )
+        }
+        if layers
+        else {}
+    )
     try:
         return AutoModelForQuestionAnswering.from_pretrained(
             folder,
@@ -245,7 +253,8 @@ def require_positions(folder: Path, max_tokens: int) -> None:
 
 
 def new_reader_model(config: Any) -> PreTrainedModel:
-    """A student of this (ELECTRA) config with random weights."""
+    """A student of this (ELECTRA) config with random weights; nobody looks at its attention, so the fast one will do."""
+    config._attn_implementation = "sdpa"
     return ElectraForQuestionAnswering(config)
 
 

@@ -94,11 +94,14 @@ def read_sheet(path: Path) -> list[Row]:
         UserError: no such file, a column is missing, or a row has no passage.
     """
     require(path.is_file(), f"no sheet {path}", "make one with: stillhouse forum_qa sheet DATASET")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        require(not missing, f"{path} has no column {', '.join(missing)}", f"keep the columns {', '.join(COLUMNS)}")
-        rows = list(reader)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns, rows = reader.fieldnames or (), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read ({error})", "save it as CSV in UTF-8") from error
+    missing = [name for name in COLUMNS if name not in columns]
+    require(not missing, f"{path} has no column {', '.join(missing)}", f"keep the columns {', '.join(COLUMNS)}")
     made = []
     for number, row in enumerate(rows, start=2):
         require(bool(row["id"] and row["passage"]), f"{path} has no id or passage in line {number}", "keep the rows as they were")  # fmt: skip

@@ -155,7 +155,10 @@ def _with_padding(folder: Path) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(folder, local_files_only=True))
+        tokenizer = cast(
+            PreTrainedTokenizerFast,
+            AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{folder} has no tokenizer that can be read ({first_line(error)})", "save it beside the model"

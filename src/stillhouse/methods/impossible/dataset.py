@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.core.errors import UserError
-from stillhouse.core.files import write_atomically
+from stillhouse.core.files import parse_json, write_atomically
 from stillhouse.corpus.leakage import Seen
 from stillhouse.corpus.near_duplicates import first_of_near_duplicates
 from stillhouse.corpus.rouge import words
@@ -96,7 +96,7 @@ def read_pairs(file: Path) -> list[Pair]:
         UserError: no such file, not UTF-8, or a line is not a pair.
     """
     try:
-        return [Pair(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+        return [Pair(**parse_json(line)) for line in file.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
         raise UserError(f"no file {file}", "finish the run that makes it") from None
     except (ValueError, TypeError) as error:

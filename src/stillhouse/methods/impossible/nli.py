@@ -205,7 +205,7 @@ class TokenVectors:
         folder = folder or minilm_folder()
         self.tokenizer, self.batch = load_tokenizer(folder), batch
         self.model = to_best_device(
-            AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+            AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, trust_remote_code=False)
         ).eval()
         self.known: dict[str, np.ndarray] = {}
 

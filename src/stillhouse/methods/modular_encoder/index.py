@@ -19,7 +19,7 @@ import torch
 
 from stillhouse.core.checkpoint import load_checkpoint, save_checkpoint
 from stillhouse.core.errors import UserError, require
-from stillhouse.core.files import content_hash
+from stillhouse.core.files import content_hash, parse_json
 from stillhouse.core.progress import Progress
 from stillhouse.corpus.code_files import Skipped, read_source, repository_of, source_paths
 from stillhouse.corpus.code_functions import Function, functions
@@ -149,12 +149,12 @@ def read_part(path: Path, place: Path) -> Index:
         raise UserError(f"no index in {place}", "make one with: stillhouse code index FOLDER --run RUN")
     try:
         saved = load_checkpoint(path)
-        record = json.loads(saved["record"])
+        record = parse_json(saved["record"])
         header = Header(**record["header"])
         files = {name: FileState(*state) for name, state in record["files"].items()}
         rows = tuple(Row(*row) for row in record["rows"])
         vectors = saved["vectors"].numpy()
-    except (UserError, KeyError, TypeError, ValueError) as error:
+    except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged or no index of this version", MEND) from error
     require(vectors.shape[0] == len(rows), f"{path} is damaged (its vectors are not as many as its functions)", MEND)
     return Index(header, files, rows, vectors, place)
