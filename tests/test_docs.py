@@ -157,6 +157,12 @@ def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
     assert names["images"].shape == (2, 1, 8, 8) and abs(names["images"]).max() <= 1
 
 
+def test_equations_in_an_own_loop_are_what_the_page_says():
+    names: dict[str, object] = {}
+    for code in blocks(ROOT / "docs" / "own_loop.md"):
+        exec(compile(code, "docs/own_loop.md", "exec"), names)
+
+
 # --- the tutorial -----------------------------------------------------------------------------------------------
 
 
