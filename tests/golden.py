@@ -60,7 +60,7 @@ def machine() -> dict[str, str]:
 
     from stillhouse.core.environment import processor
 
-    return {"processor": processor(), "torch": torch.__version__, "system": platform.system()}
+    return {"processor": processor(), "torch": torch.__version__, "python": platform.python_version()}
 
 
 def golden_of(run) -> dict:

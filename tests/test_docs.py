@@ -56,7 +56,8 @@ def test_the_architecture_page_says_what_the_code_imports():
         return set(re.findall(r"^\| (\w+) \| \d+ \| [\d,]+ \| (.*) \|$", text, re.M))
 
     now = arrows(drawing["table"](found))
-    assert arrows((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")) == now
+    page = arrows((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
+    assert page == now, "draw it again: python docs/draw_architecture.py"
     assert {room for room, _ in now} == found.keys(), "a room has no place in the picture"
     assert drawing["picture"](found).count("<rect") == len(found) + 1
 
@@ -154,6 +155,12 @@ def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
             code = code.replace(there, f"quiet=True, {tiny}")
         exec(compile(code, page, "exec"), names)
     assert names["images"].shape == (2, 1, 8, 8) and abs(names["images"]).max() <= 1
+
+
+def test_equations_in_an_own_loop_are_what_the_page_says():
+    names: dict[str, object] = {}
+    for code in blocks(ROOT / "docs" / "own_loop.md"):
+        exec(compile(code, "docs/own_loop.md", "exec"), names)
 
 
 # --- the tutorial -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The fourteen methods: name -> module, title, paper, task. A literal table; nothing registers itself."""
+"""The methods: name -> module, title, paper, task. A literal table; nothing registers itself."""
 
 from __future__ import annotations
 

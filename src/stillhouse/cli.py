@@ -28,7 +28,7 @@ def list_methods(
     as_: Annotated[Literal["text", "json", "markdown"], tyro.conf.arg(name="as")] = "text",
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """The fourteen methods: task, what you give, what you get.
+    """The methods: task, what you give, what you get.
 
     Args:
         as_: text, json, or markdown (the README's table).
