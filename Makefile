@@ -28,6 +28,7 @@ check: install
 
 # The documents as a site in build/docs; any warning fails
 docs: install
+	$(BIN)/python docs/draw_architecture.py
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
 
 fix: install

@@ -36,6 +36,7 @@ from stillhouse.core.run import Run
 from stillhouse.core.seeding import derive_seed
 from stillhouse.encoders.costs import Architecture, multiply_adds
 from stillhouse.encoders.elastic import ElasticBert, load_elastic, to_bert
+from stillhouse.encoders.models import Batch
 from stillhouse.encoders.tokens import load_tokenizer
 from stillhouse.methods.autodistil.config import TARGET, Config
 from stillhouse.methods.autodistil.family import Family, open_family, save_student
@@ -254,6 +255,18 @@ def teacher_arm(size_name: str, task: str) -> dict[str, Any]:
     return {**found, "multiply_adds": multiply_adds(teacher.shape)}
 
 
+def export_gaps(network: ElasticBert, shape: Architecture, batch: Batch) -> dict[str, float]:
+    """Largest difference of states between slice and exported model, as a share of the largest, in both precisions."""
+    export, found = to_bert(network, shape), {}
+    for name, kind in (("gap_float32", torch.float32), ("gap_float64", torch.float64)):
+        network.to(kind), export.to(kind)
+        with torch.no_grad():
+            own = network(shape, batch)[batch.mask]
+            made = export(input_ids=batch.first, attention_mask=batch.mask.long()).last_hidden_state[batch.mask]
+        found[name] = float((own - made).abs().max() / own.abs().max())
+    return found
+
+
 def step_costs(size_name: str, seed: int) -> dict[str, Any]:
     """Processor seconds of a sandwich step over one of its largest network alone; of scoring; the gap of an export."""
     config, room = config_of(size_name, seed), room_of(size_name, seed)
@@ -276,11 +289,8 @@ def step_costs(size_name: str, seed: int) -> dict[str, Any]:
     for shape in listed:
         room.select.loss(network, shape)
     scoring = (time.process_time() - started) / len(listed)
-    batch, shape = room.select.batches[0][0], space.smallest
-    with torch.no_grad():
-        made = to_bert(network, shape)(input_ids=batch.first, attention_mask=batch.mask.long()).last_hidden_state
-        gap = float((network(shape, batch) - made)[batch.mask].abs().max())
-    return {**taken, "score": scoring, "texts": len(room.corpus.select), "export_gap": gap}
+    gaps = export_gaps(network, space.smallest, room.select.batches[0][0])
+    return {**taken, "score": scoring, "texts": len(room.corpus.select), **gaps}
 
 
 def pieces(part: str, size_name: str) -> Iterator[Work]:
@@ -289,7 +299,7 @@ def pieces(part: str, size_name: str) -> Iterator[Work]:
     head = {"part": part, "size": size_name, "version": VERSION}
     if part == "step":
         for seed in range(TAKES):
-            yield Work({**head, "seed": seed}, lambda seed=seed: step_costs(size_name, seed), 8.0)  # type: ignore[misc]
+            yield Work({**head, "seed": seed, "gaps": "shares"}, lambda seed=seed: step_costs(size_name, seed), 8.0)  # type: ignore[misc]
     for seed in range(size.seeds):
         if part in ("interference", "ranking", "students"):
             key = {**head, "part": "family", "spaces": 3, "seed": seed}

@@ -101,6 +101,8 @@ def test_no_document_is_in_two_splits_and_splits_do_not_move():
     assert fewer.report.pairs == data.report.pairs and len(fewer.train) == 50
     assert len(fewer.unlabelled) == len(data.unlabelled) + len(data.train) - 50
     assert all(not p.label for p in fewer.unlabelled), "a hidden pair keeps no label"
+    hidden = load_data("planted", documents=60, unlabelled=10, labelled_pairs=50, seed=3)
+    assert hidden.train.pairs == fewer.train.pairs and len(hidden.unlabelled) == len(fewer.unlabelled)
     assert data.has_none and data.allows("gene", "disease") and not data.allows("gene", "gene")
 
 
@@ -142,6 +144,7 @@ def test_bad_data_ends_in_one_line(tmp_path, monkeypatch):
         ({"threshold": 1.0}, "threshold is"),
         ({"hard_weight": 2.0}, "hard_weight is"),
         ({"documents": 3}, "documents below"),
+        ({"labelled_pairs": -1}, "labelled_pairs or examples below 0"),
     ):
         with pytest.raises(UserError, match=said):
             Config(**wrong)

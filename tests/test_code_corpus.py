@@ -14,7 +14,6 @@ import pytest
 from code_samples import SOURCES, write_repositories
 from stillhouse.core.errors import UserError
 from stillhouse.corpus.bm25 import bm25, words
-from stillhouse.corpus.code_duplicates import near_duplicates, shingles, signature, similarity
 from stillhouse.corpus.code_files import (
     CodeFile,
     Skipped,
@@ -40,6 +39,7 @@ from stillhouse.corpus.code_retrieval import (
 )
 from stillhouse.corpus.code_rewrites import renamed, rewritten, rewritten_python, without_comments
 from stillhouse.corpus.code_sets import documented, load_code, split_functions, without_near_duplicates
+from stillhouse.corpus.near_duplicates import character_shingles, near_duplicates, signature, similarity
 
 
 def parsed(language, text):
@@ -175,10 +175,12 @@ def test_signatures_estimate_the_jaccard_similarity():
     draw = random.Random(0)
     one = "".join(draw.choices("abcdefgh ", k=2000))
     other = one[:1500] + "".join(draw.choices("abcdefgh ", k=500))
-    a, b = set(shingles(one).tolist()), set(shingles(other).tolist())
+    a, b = set(character_shingles(one).tolist()), set(character_shingles(other).tolist())
     truth = len(a & b) / len(a | b)
-    assert similarity(signature(shingles(one)), signature(shingles(other))) == pytest.approx(truth, abs=0.1)
-    assert len(shingles("abcdef")) == 2 and len(shingles("a")) == 1
+    assert similarity(signature(character_shingles(one)), signature(character_shingles(other))) == pytest.approx(
+        truth, abs=0.1
+    )
+    assert len(character_shingles("abcdef")) == 2 and len(character_shingles("a")) == 1
 
 
 def test_near_duplicates_point_to_the_first():

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import runpy
 import shlex
 import sys
 import types
@@ -41,6 +42,23 @@ def _code_lines(text: str) -> list[str]:
         elif fenced or line.startswith("    "):
             lines.append(line)
     return lines
+
+
+# --- structure --------------------------------------------------------------------------------------------------
+
+
+def test_the_architecture_page_says_what_the_code_imports():
+    """Sizes may be a little old; rooms and arrows may not."""
+    drawing = runpy.run_path(str(ROOT / "docs" / "draw_architecture.py"))
+    found = drawing["rooms"]()
+
+    def arrows(text: str) -> set[tuple[str, str]]:
+        return set(re.findall(r"^\| (\w+) \| \d+ \| [\d,]+ \| (.*) \|$", text, re.M))
+
+    now = arrows(drawing["table"](found))
+    assert arrows((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")) == now
+    assert {room for room, _ in now} == found.keys(), "a room has no place in the picture"
+    assert drawing["picture"](found).count("<rect") == len(found) + 1
 
 
 # --- commands ---------------------------------------------------------------------------------------------------

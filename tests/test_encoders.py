@@ -11,7 +11,7 @@ from stillhouse.encoders import outputs as outputs_module
 from stillhouse.encoders.augmentation import Edits, mixed, read_thesaurus, synonyms, word_edits
 from stillhouse.encoders.batches import Schedule, assemble, join_items, plain_items
 from stillhouse.encoders.data import Texts, cut, make_data, read_texts, with_examples
-from stillhouse.encoders.inherit import inherit
+from stillhouse.encoders.inherit import inherit, refit_feed_forward
 from stillhouse.encoders.masked_lm import MaskedLM, refill
 from stillhouse.encoders.models import Shape, forward, load_classifier, new_student, projections, shape_of
 from stillhouse.encoders.outputs import Wanted, teacher_outputs
@@ -235,6 +235,39 @@ def test_inherited_layers_and_factorised_words(scene, layers, sources):
     told = forward(teacher, theirs).hidden[0][batch.mask]
     # rank 23 of 24, and layer norm has taken out one direction already
     assert torch.nn.functional.cosine_similarity(ours, told, dim=-1).mean() > 0.93
+
+
+def test_a_cut_feed_forward_part_gives_what_least_squares_can(scene):
+    _, tokenizer, teacher, items = scene
+    batches = [assemble(items, np.arange(i, i + 3), 0) for i in range(0, 9, 3)]
+    source = teacher.base_model.encoder.layer[2]
+    seen = []
+    handle = source.output.register_forward_pre_hook(lambda _m, args: seen.append(args))
+    for batch in batches:
+        forward(teacher, batch)
+    handle.remove()
+    acts = torch.cat([a[batch.mask] for (a, _), batch in zip(seen, batches, strict=True)]).detach()
+    whole = source.output.dense(acts).detach()
+    student = new_student(Shape(1, 24, 2, 12, 24), len(tokenizer), 32, ("a", "b"), 0).eval()
+    inherit(student, teacher, np.arange(len(tokenizer)), "spread")
+
+    def missed():
+        layer = student.base_model.encoder.layer[0]
+        inner = torch.cat(
+            [layer.intermediate(x[batch.mask]) for (_, x), batch in zip(seen, batches, strict=True)]
+        ).detach()
+        return float(
+            ((layer.output.dense(inner).detach() - whole) ** 2).sum() / ((whole - whole.mean(0)) ** 2).sum()
+        ), inner
+
+    (share,) = refit_feed_forward(student, teacher, batches, "spread")
+    measured, inner = missed()
+    assert share == pytest.approx(measured, rel=1e-3), "what it says is left is left"
+    centred = torch.linalg.lstsq(inner - inner.mean(0), whole - whole.mean(0)).solution
+    best = ((inner - inner.mean(0)) @ centred - (whole - whole.mean(0))).square().sum() / (whole - whole.mean(0)).square().sum()  # fmt: skip
+    assert float(best) <= measured + 1e-6 and measured < float(best) + 0.05
+    inherit(student, teacher, np.arange(len(tokenizer)), "spread")
+    assert missed()[0] > measured, "better than the strongest neurons as they are"
 
 
 def test_what_cannot_be_inherited_is_said(scene):

@@ -101,7 +101,7 @@ def test_its_trials_answer(method, finished):
         assert shown and all(shown)
 
 
-ONE_A_WORKBENCH = ("dmd2", "distiller", "similar_tasks")
+ONE_A_WORKBENCH = ("dmd2", "distiller", "similar_tasks", "biomedical_relations")
 
 
 def test_its_onnx_file_is_the_same_model(method, finished, tmp_path):

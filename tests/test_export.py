@@ -11,6 +11,7 @@ from torch import nn
 
 from made_up_runs import made_up_run, unfinished_run
 from stillhouse.core.errors import UserError
+from stillhouse.core.onnx_files import run_without_torch, write_int8, write_onnx
 from stillhouse.core.portable import Network, Portable
 from stillhouse.core.result import Arm, Metric, Result
 from stillhouse.diffusion.denoiser import Denoiser
@@ -21,7 +22,6 @@ from stillhouse.diffusion.preconditioning import Edm
 from stillhouse.diffusion.teacher import new_unet
 from stillhouse.exporting import export as exporting
 from stillhouse.exporting.export import export
-from stillhouse.exporting.onnx_files import run_without_torch, write_int8, write_onnx
 
 RIGHT = Metric("right", "Right", "higher")
 
@@ -87,7 +87,7 @@ def test_onnx_has_free_lengths_and_runs_without_torch(tmp_path):
 
 
 def test_the_script_loads_no_torch(tmp_path):
-    from stillhouse.exporting import run_onnx
+    from stillhouse.core import run_onnx
 
     code = f"import sys, runpy; runpy.run_path({run_onnx.__file__!r}); assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,9 +18,10 @@ from stillhouse.corpus.squad import Question, read_squad, write_squad
 from stillhouse.encoders.tokens import load_tokenizer, train_wordpiece
 from stillhouse.methods.forum_qa import sheet as sheets
 from stillhouse.methods.forum_qa.ask import HELP, Reply, Search, highlighted, replies
-from stillhouse.methods.forum_qa.aspects import BY_NAME, aspects_of, is_crisis
+from stillhouse.methods.forum_qa.aspects import BY_NAME, SUBJECTS, aspects_of
 from stillhouse.methods.forum_qa.baselines import SlidingWindow, first_sentence
 from stillhouse.methods.forum_qa.building import BuildOptions, Planted, build, leaks, user_table
+from stillhouse.methods.forum_qa.crisis import is_crisis
 from stillhouse.methods.forum_qa.data import gold_questions
 from stillhouse.methods.forum_qa.losses import NEVER, distillation_loss, masked, span_loss
 from stillhouse.methods.forum_qa.metrics import (
@@ -31,6 +33,7 @@ from stillhouse.methods.forum_qa.metrics import (
     normalise,
     score,
 )
+from stillhouse.methods.forum_qa.phrases import DANGER
 from stillhouse.methods.forum_qa.reader import (
     Reader,
     Reading,
@@ -40,11 +43,11 @@ from stillhouse.methods.forum_qa.reader import (
     require_positions,
     save_reader,
     tuned,
-    window_scores,
 )
 from stillhouse.methods.forum_qa.synthetic import inflected, make_forum, write_export
-from stillhouse.methods.forum_qa.training import Lesson, batch_losses
-from stillhouse.methods.forum_qa.windows import make_windows, training_windows
+from stillhouse.methods.forum_qa.training import Lesson, Teaching, batch_losses
+from stillhouse.methods.forum_qa.unlabelled import unlabelled_questions
+from stillhouse.methods.forum_qa.windows import join_windows, make_windows, training_windows
 
 
 def test_marks_by_hand():
@@ -243,8 +246,7 @@ def test_readers_of_other_families(family, tmp_path):
 def test_a_student_learns_what_its_teacher_says(tokenizer):
     teacher, student = some_reader(tokenizer, 0), some_reader(tokenizer, 1)
     windows = teacher.windows([some_question(), some_question("")])
-    told = window_scores(teacher.model, windows)
-    lesson = Lesson(windows, told, 0.0, 1.0)
+    lesson = Lesson(windows, Teaching(teacher.model, windows.items, 0.0, 1.0))
     optimizer = torch.optim.Adam(student.model.parameters(), 1e-2)
     seen = []
     for _ in range(60):
@@ -256,6 +258,41 @@ def test_a_student_learns_what_its_teacher_says(tokenizer):
         optimizer.step()
         seen.append(float(loss.detach()))
     assert seen[-1] < 0.2 * seen[0], "the divergence from the teacher goes down"
+
+
+def test_unlabelled_questions_are_new_pairs_of_train_questions_and_passages():
+    train = [
+        Question(f"{u}-{a}", f"what of {a} in words {u} ?", f"{TEXT} {u}", some_question().answers, f"u{u}", a)
+        for u in range(6)
+        for a in ("sleep", "work")
+    ]
+    made = unlabelled_questions(train, 40, 0)
+    pairs = [(q.context, q.text) for q in made]
+    assert made == unlabelled_questions(train, 40, 0) and len(set(pairs)) == len(pairs) == 40
+    assert not set(pairs) & {(q.context, q.text) for q in train} and not any(q.answers for q in made)
+    assert {c for c, _ in pairs} <= {q.context for q in train} and {t for _, t in pairs} <= {q.text for q in train}
+    assert len(unlabelled_questions(train, 1000, 0)) == 6 * 12 - 12, "there are no more pairs than these"
+    apart = [replace(q, aspect="", group=f"document {u}") for u, q in enumerate(train)]
+    assert len(unlabelled_questions(apart, 20, 0)) == 20, "documents are the topics where no aspect is named"
+    assert unlabelled_questions(train, 0, 0) == ()
+
+
+def test_gold_answers_are_asked_for_only_where_there_are_some(tokenizer):
+    reader = some_reader(tokenizer)
+    gold, more = reader.windows([some_question(), some_question("")]), reader.windows([some_question("café lights")])
+    both = join_windows(gold, more)
+    assert both.question.tolist() == [0, 1, 2] and answer_in(both, 2, TEXT) == "café lights"
+    lesson = Lesson(both, Teaching(reader.model, both.items, 0.5, 1.0), unlabelled=1)
+    told = batch_losses(reader.model, lesson, np.array([2]))
+    assert set(told) == {"distillation"}
+    assert all(loss.item() == pytest.approx(0, abs=1e-6) for _, loss in told.values()), "its own teacher"
+    mixed, alone = (
+        batch_losses(reader.model, lesson, np.arange(3)),
+        batch_losses(reader.model, Lesson(gold), np.arange(2)),
+    )
+    assert mixed["span"][1].item() == pytest.approx(alone["span"][1].item(), abs=1e-5), "the third has no say in it"
+    cut = reader.windows([])
+    assert len(cut) == 0 and len(join_windows(gold, cut)) == 2
 
 
 def test_a_tuned_reader_says_nothing_where_that_pays(tokenizer):
@@ -339,6 +376,10 @@ def test_the_funnel_only_narrows_and_the_flood_is_gone(built):
     assert posts == sorted(posts, reverse=True) and posts[0] > 3 * posts[-1]
     assert made.gini_after < made.gini_before and made.largest_after < 0.2 < made.largest_before
     assert made.losses.startswith("2 malformed lines")
+    steps = {row[0]: row[1] for row in made.funnel}
+    in_danger = sum(w.post.id.startswith("d") for w in known.values())
+    assert 0 < steps["about symptoms or daily life"] - steps["words of someone in danger: left out"] <= in_danger
+    assert not any(p.source.startswith("d") for p in made.passages)
     staff = {w.post.user for w in known.values() if w.post.staff} | {"DailyBot"}
     assert not staff & {p.user for p in made.passages}
 
@@ -351,15 +392,193 @@ def test_the_released_table_of_users_is_k_anonymous(built):
     assert not any(user in text for user in {p.user for p in made.passages})
 
 
+DANGEROUS = """
+I want to die
+should i kill myself
+thinking about suicide
+i dont want to be alive anymore
+how much for an overdose
+I can't go on
+the voices tell me to jump
+no reason to live
+k1ll myself
+i keep cutting myself
+end it all
+I am going to hurt someone
+SU1CIDE
+how do people end their lives quickly
+nobody would miss me
+everyone would be better off without me
+what is a painless way to die
+how many tablets would it take to die
+I can't do this anymore
+I don't want to be here anymore
+I wish I had never been born
+I wish I was dead
+i want to disappear forever
+I'm going to end my life tonight
+ways to kill yourself
+how to commit suicide
+thinking of ending my life
+there is no way out
+I don't see the point of living
+life is not worth living
+I am a burden to everyone
+I have a plan to kill myself
+the voices say I should die
+voices command me to hurt my mother
+he says he will shoot himself
+she tried to hang herself
+my son wants to die
+my brother is talking about suicide
+how do I tie a noose
+what is a lethal dose of clozapine
+how much olanzapine is deadly
+can I overdose on quetiapine
+what happens if I take all my tablets at once
+I swallowed the whole bottle
+I took 30 pills
+I cut my wrists
+slit my wrists
+i am suicidal
+I've been self harming again
+I feel like hurting people
+I want to stab my dad
+I'm about to jump
+jump off a bridge
+say goodbye to everyone
+nothing left to live for
+I can't take it any more
+I don't want to wake up tomorrow
+want 2 die
+kys
+sewer slide
+i wanna unalive myself
+I will kill him before he kills me
+god tells me to sacrifice my baby
+I have a gun and I am ready
+throw myself under a train
+should i just give up on life
+tired of living
+I'd rather not exist
+he threatened to kill me
+someone is going to kill me
+I just want it all to stop and never wake up again
+planning to take my life this weekend
+I've been thinking about ending it
+he's been cutting his arms again
+my daughter swallowed a box of paracetamol
+I stood on the bridge yesterday and nearly did it
+the voice keeps telling me to jump
+my dad would be happier if I was dead
+I don't feel like living anymore
+what's the point of carrying on
+the world is better without me in it
+I'm going to hang myself
+I deserve to die
+how long does it take to bleed out
+I have written my goodbye letters
+I can't live like this any longer
+I want to be dead
+she said she is going to kill herself
+i feel like killing my husband
+I might hurt my kids
+want to end my suffering
+thinking of walking into traffic
+I have nothing to live for
+I hate my life and want out
+where can I buy poison
+please help me die
+I'm thinking of harming my neighbour
+they told me to burn the house down
+I took too many pills last night
+drinking bleach
+""".strip().splitlines()
+HARMLESS = """
+how does it affect sleep?
+what helps with the voices?
+when did it start
+does it die down?
+can the tablets hurt my stomach?
+what kills the mood
+How does it end?
+when did it start?
+what is the right dose of clozapine
+how long does it take to work
+do the voices get worse at night
+do voices tell you what to do
+how do I cope with the pain in my back
+what to do when the day never ends
+how do people end their day
+does anyone take all their tablets in the morning
+my dog died last year
+the bus jumped the kerb
+I missed everybody at the party
+did the battery die
+I can't take it with food
+I can't do this exercise
+what do you do about friends now
+do you hang pictures
+I took 30 mg
+cutting down on coffee
+I cut my hair
+I stopped living at home
+how does the writer's brother sleep
+no way out of the queue
+is it worth living near the clinic
+the deadline kills me
+does it hurt people's feelings
+he hurt his knee
+I'm dying to see that film
+they shoot films here
+burden of paperwork
+does it disappear with time
+I wish I had never moved
+how do I give up smoking
+ready for bed
+tired of meetings
+the tablets knock me out
+what are the effects of an injection
+is there life after diagnosis
+what is it like to live with someone who is ill
+how is work going for the writer's sister?
+which side effect bothers the writer now?
+what does the medicine do to the body?
+I stopped taking risperidone in May
+my brother jumps whenever the phone rings
+he told me to jump the queue
+what is the writer's social life like?
+does it get worse with stress
+I cut the grass with my dad
+the pharmacist gave me a box of tablets
+he shot a good photo
+my mum wants to hug me
+she said it is over
+what happened to hobbies?
+how long do people stay in hospital
+I was late and they left without me
+nobody understands the form
+I don't want to wake up early
+what is the point of the meeting
+does quetiapine kill your appetite
+the film about death
+how do people live with voices
+I go to bed and can't get up
+can I drive on lithium
+I'm living with my gran
+it hurts when I swallow
+why do I wake at 3
+what is a normal dose
+I took two tablets before bed
+my friends went on without me
+""".strip().splitlines()
+
+
 def test_words_of_someone_in_danger_are_met_with_help(tmp_path, capsys):
-    dangerous = (
-        "I want to die", "should i kill myself", "thinking about suicide", "i dont want to be alive anymore", "how much for an overdose", "I can't go on",
-        "the voices tell me to jump", "no reason to live", "k1ll myself", "i keep cutting myself", "end it all",
-        "I am going to hurt someone", "SU1CIDE",
-    )  # fmt: skip
-    assert [q for q in dangerous if not is_crisis(q)] == []
-    harmless = ("how does it affect sleep?", "what helps with the voices?", "when did it start", "does it die down?", "can the tablets hurt my stomach?", "what kills the mood", "How does it end?")  # fmt: skip
-    assert [q for q in harmless if is_crisis(q)] == []
+    assert [q for q in DANGEROUS if not is_crisis(q)] == []
+    assert [q for q in HARMLESS if is_crisis(q)] == []
+    assert not any(is_crisis(q) for aspect in BY_NAME.values() for s in SUBJECTS for q in aspect.questions(s))
+    assert all(is_crisis(text) for text in DANGER)
     dispatch(["ask", "I want to die", "--run", str(tmp_path)])
     assert capsys.readouterr().out.strip() == HELP.strip(), "help, at once, and no span"
 

@@ -524,7 +524,7 @@ def test_same_seed_same_pairs(monkeypatch, tmp_path):
 
 
 def test_encoder_and_decoder_by_themselves_say_what_the_student_says(finished_run):
-    from stillhouse.exporting.onnx_files import numpy_of, torch_call
+    from stillhouse.core.onnx_files import numpy_of, torch_call
 
     portable = load_method("impossible").portable(finished_run.folder)
     calls = {network.name: torch_call(network) for network in portable.networks}

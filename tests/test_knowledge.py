@@ -253,6 +253,10 @@ def test_marks_show_types_and_names_and_long_sentences_are_cut_round_the_pair():
     pair = pair_in("X1 inhibits Y2.", "X1", "Y2")
     assert marked(pair) == "@ * chemical * X1 @ inhibits # ^ gene ^ Y2 # ."
     assert marked(pair, blind=True) == "@ chemical @ inhibits # gene # ."
+    signs = pair_in("A # of X@1 a@b Y2 #4.", "X@1", "Y2")
+    assert marked(signs) == "A   of @ * chemical * X 1 @ a b # ^ gene ^ Y2 # 4.", (
+        "the first of each sign is the mention's"
+    )
     long = "before " * 100 + "X1 " + "between " * 100 + "Y2 " + "after " * 100
     shown = marked(pair_in(long, "X1", "Y2"))
     assert len(shown) < 800 and "X1" in shown and "Y2" in shown and " ... " in shown
@@ -361,6 +365,10 @@ def test_questions_to_the_graph(graph):
     columns, rows = queries.sparql(graph, "SELECT (COUNT(*) AS ?n) WHERE { ?s biolink:associated_with ?o }")
     assert (columns, rows) == (["n"], [["3"]])
     assert queries.sparql(graph, "ASK { ?s biolink:treats ?o }")[1] == [["false"]]
+    graph.load({"w": "k"}, [finding("w", 0.95, one="G2", two="D9"), finding("w", 0.8, one="G1", two="D9")])
+    assert queries.path(graph, "g2", "g1")[0].object == "X:D9", (
+        "of equally short ways the one whose weakest edge is surest"
+    )
     for question, said in (
         (lambda: queries.sparql(graph, "SELEKT"), "query cannot be read"),
         (lambda: queries.find_concept(graph, "nobody"), "nothing in the graph is called"),

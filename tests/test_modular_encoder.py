@@ -17,6 +17,7 @@ from code_samples import write_repositories
 from rows import ROWS
 from stillhouse.cli import dispatch
 from stillhouse.core.errors import UserError
+from stillhouse.core.onnx_files import numpy_of, torch_call
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
 from stillhouse.corpus.code_sets import load_code
@@ -31,6 +32,7 @@ from stillhouse.encoders.multi_exit import (
     start_from_frequencies,
 )
 from stillhouse.encoders.tokens import fingerprint, train_code_bpe
+from stillhouse.methods import modular_encoder
 from stillhouse.methods.modular_encoder import Config, losses
 from stillhouse.methods.modular_encoder import index as index_module
 from stillhouse.methods.modular_encoder.commands import function_at, open_run
@@ -485,6 +487,19 @@ def test_damaged_models_are_named(run, tmp_path):
 
 
 # --- the index ---
+
+
+def test_every_exit_by_itself_finds_what_the_model_finds(run, model):
+    """The networks that an export writes: same embeddings, and the metric falls with a network that says nothing."""
+    portable = modular_encoder.portable(run.folder)
+    calls = {network.name: torch_call(network) for network in portable.networks}
+    given = numpy_of(portable.networks[0].inputs)
+    kept = portable.quality(calls)
+    assert list(kept) == [f"mrr_{i}" for i in model.exits]
+    silent = {name: lambda arrays: [np.zeros((len(arrays["input_ids"]), 4), "f")] for name in calls}
+    assert all(kept[key] > value for key, value in portable.quality(silent).items())
+    for network, copy in zip(portable.networks, portable.opens["safetensors"](run.folder / "model"), strict=True):
+        assert np.abs(torch_call(network, copy)(given)[0] - calls[network.name](given)[0]).max() < 1e-6
 
 
 @pytest.fixture

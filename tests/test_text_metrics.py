@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import random
 from decimal import Decimal
 
 import numpy as np
@@ -119,6 +120,25 @@ def test_near_duplicates_keep_the_first_and_know_the_order_of_a_pair():
     )
     assert kept == [0, 2, 3]
     assert jaccard(shingles("a b c d"), shingles("a b c e")) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.9])
+def test_near_duplicates_are_those_of_an_exact_comparison(threshold):
+    draw = random.Random(0)
+    pairs = [("a b c d e f g h i j k l", "m n o p q r s t")]
+    for _ in range(300):
+        parts = [text.split() for text in draw.choice(pairs)]
+        for _ in range(draw.randrange(3)):
+            part = draw.choice(parts)
+            part[draw.randrange(len(part))] = draw.choice("abcdefghijklmnopqrstuvwxyz")
+        pairs.append(tuple(map(" ".join, parts)))
+    kept: dict[int, frozenset[str]] = {}
+    for place, parts in enumerate(pairs):
+        runs = frozenset(f"{n} {run}" for n, part in enumerate(parts) for run in shingles(part))
+        if all(jaccard(runs, other) < threshold for other in kept.values()):
+            kept[place] = runs
+    assert first_of_near_duplicates(pairs, threshold) == list(kept)
+    assert 1 < len(kept) < len(pairs)
 
 
 def test_sentences_end_where_they_end():

@@ -171,11 +171,20 @@ CATALOG: dict[str, Entry] = {
 }
 
 
-COMMAND_HOMES: dict[str, str] = {
-    "ask": "forum_qa",
-    "code": "modular_encoder",
-    "kg": "biomedical_relations",
-    "sources": "similar_tasks",
+@dataclass(frozen=True)
+class Home:
+    """A method, and what a word for its commands does."""
+
+    method: str
+    says: str
+
+
+COMMAND_HOMES: dict[str, Home] = {
+    "ask": Home("forum_qa", "A question to a reader of forum posts."),
+    "code": Home("modular_encoder", "Index a folder of source code, and search it by words."),
+    "kg": Home("biomedical_relations", "Build a knowledge graph from abstracts, and ask it."),
+    "recommend": Home("distiller", "Which text-distillation pipeline to try first, learned from earlier searches."),
+    "sources": Home("similar_tasks", "Rank a folder of models by how much they know of a task."),
 }
 """Words for a method's own commands beside its name: `stillhouse sources rank`. A word that is itself one of the
 method's commands is that command."""

@@ -186,43 +186,6 @@ def claims(results: Path | None = None, json: bool = False, readme: tuple[Path, 
         print(f"{file}: {'updated' if update_file(file, results) else 'up to date'}")
 
 
-def recommend(
-    data: str,
-    teacher: str = "minilm",
-    examples: int = 0,
-    layers: int = 2,
-    teacher_updates: int = 160,
-    max_tokens: int = 64,
-    top: int = 3,
-    json: bool = False,
-) -> None:
-    """Which text-distillation pipeline to try first on a task, learned from earlier searches.
-
-    Args:
-        data: as for `stillhouse run distiller --data`.
-        teacher: minilm, scratch, or a transformers folder; fine-tuned first where it has no classification head.
-        examples: use at most this many training texts; 0 for all.
-        layers: of the student.
-        teacher_updates: of the fine-tuning.
-        max_tokens: longer texts are cut.
-        top: how many pipelines to print.
-        json: machine-readable.
-    """
-    load_method("distiller")
-    from stillhouse.methods.distiller.config import Config
-    from stillhouse.methods.distiller.recommend import print_recommendation
-
-    config = Config(
-        data=data,
-        teacher=teacher,
-        examples=examples,
-        layers=layers,
-        teacher_updates=teacher_updates,
-        max_tokens=max_tokens,
-    )
-    print_recommendation(config, top, json)
-
-
 def list_runs(folder: tyro.conf.Positional[Path] = Path("runs"), json: bool = False) -> None:
     """The runs in a folder: running, finished, stopped or broken.
 
@@ -282,7 +245,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_methods,
     "resume": resume_run,
     "compare": compare_runs,
-    "recommend": recommend,
     "export": export_run,
     "push": push_export,
     "claims": claims,
@@ -303,10 +265,7 @@ def print_help() -> None:
         "Make models, training sets and tables small, fast and cheap by distillation, and prove it.",
         "",
         *lines,
-        *(
-            f"  {word:10} The commands of {method}, e.g. stillhouse {word} --help"
-            for word, method in COMMAND_HOMES.items()
-        ),
+        *(f"  {word:10} {home.says} ({home.method})" for word, home in COMMAND_HOMES.items()),
         f"  {'METHOD':10} A method's own commands, e.g. stillhouse mirage --help",
         "",
         "Each command has --help. --debug shows the traceback of an error.",
@@ -330,12 +289,12 @@ def dispatch(args: Sequence[str]) -> None:
     elif args[0] in CATALOG or args[0] in COMMAND_HOMES:
         _method_command(args[0], args[1:])
     else:
-        close = difflib.get_close_matches(args[0], ["run", *COMMANDS], n=1)
+        close = difflib.get_close_matches(args[0], ["run", *COMMANDS, *COMMAND_HOMES], n=1)
         raise UserError(f"no command {args[0]!r}", f"did you mean {close[0]!r}?" if close else "see: stillhouse --help")
 
 
 def _method_command(word: str, args: Sequence[str]) -> None:
-    method = COMMAND_HOMES.get(word, word)
+    method = COMMAND_HOMES[word].method if word in COMMAND_HOMES else word
     commands = load_method(method).COMMANDS
     if word in commands:
         tyro.cli(commands[word], args=list(args), prog=f"stillhouse {word}")

@@ -27,7 +27,7 @@ def completion_script(shell: Shell, commands: Mapping[str, Callable[..., Any]], 
         **commands,
         "run": one_of({name: run_of(module, launch_options) for name, module in methods.items()}),
         **{name: one_of(module.COMMANDS) for name, module in methods.items() if module.COMMANDS},
-        **{word: one_of(methods[home].COMMANDS) for word, home in COMMAND_HOMES.items() if home in methods},
+        **{word: home_of(word, methods[home.method]) for word, home in COMMAND_HOMES.items() if home.method in methods},
     }
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
@@ -42,6 +42,11 @@ def installed_methods() -> dict[str, Method]:
         with contextlib.suppress(UserError):
             found[name] = load_method(name)
     return found
+
+
+def home_of(word: str, method: Method) -> Callable[..., None]:
+    """The command of a word: the method's command of that name, or all of its commands."""
+    return method.COMMANDS[word] if word in method.COMMANDS else one_of(method.COMMANDS)
 
 
 def run_of(module: Method, launch_options: type[Any]) -> Callable[..., None]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stillhouse.core.errors import UserError
 from stillhouse.core.files import content_hash, make_folder_atomically
 from stillhouse.core.locks import wait_for_lock
+
+if TYPE_CHECKING:
+    from stillhouse.core.run import Run
 
 
 def cache_root() -> Path:
@@ -21,7 +26,11 @@ def cache_root() -> Path:
 
 
 def cached_folder(kind: str, key: tuple[bytes | str, ...], make: Callable[[Path], None]) -> Path:
-    """Folder of this kind and key; if absent, `make(folder)` fills it, and it appears whole or not at all."""
+    """Folder of this kind and key; if absent, `make(folder)` fills it, and it appears whole or not at all.
+
+    Raises:
+        UserError: the cache cannot be written to.
+    """
     folder = cache_root() / kind / content_hash(key)
     if not folder.is_dir():
         try:
@@ -36,4 +45,26 @@ def cached_folder(kind: str, key: tuple[bytes | str, ...], make: Callable[[Path]
             wait_for_lock(lock)  # another process may be making it
             if not folder.is_dir():
                 make_folder_atomically(folder, make)
+    return folder
+
+
+def trained_once(
+    kind: str, key: tuple[bytes | str, ...], run: Run, stage: str, train: Callable[[], Callable[[Path], None]]
+) -> Path:
+    """Folder of this kind and key; if absent, what `train` makes in a stage of the run, so that a kill costs no more than elsewhere.
+
+    Args:
+        kind: what it is, for the cache.
+        key: everything that decides the outcome.
+        run: whose checkpoints hold the stage until it is done.
+        stage: its name; the checkpoints of that stage are removed when the cache has the outcome.
+        train: trains, and returns what writes the outcome into a folder.
+    """
+    folder = cache_root() / kind / content_hash(key)
+    if folder.is_dir():
+        run.log(f"{stage} from the cache: {folder}")
+        return folder
+    run.log(f"{stage}: trained once and kept in the cache")
+    make_folder_atomically(folder, train())
+    shutil.rmtree(run.checkpoint_folder / stage, ignore_errors=True)
     return folder

@@ -121,6 +121,9 @@ def judge(interval: tuple[float, float], threshold: str) -> Verdict:
 
     Args:
         threshold: "<= x" or ">= x".
+
+    Raises:
+        ValueError: the threshold starts with neither <= nor >=.
     """
     sign, _, number = threshold.partition(" ")
     bound = float(number)

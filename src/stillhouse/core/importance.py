@@ -75,7 +75,11 @@ def importances(
 def variance_shares(
     sizes: Sequence[int], levels: np.ndarray, values: np.ndarray, *, seed: int = 0, trees: int = TREES
 ) -> dict[tuple[int, ...], float]:
-    """V_u / V of every factor and pair of factors, averaged over the trees of a forest fitted to the trials."""
+    """V_u / V of every factor and pair of factors, averaged over the trees of a forest fitted to the trials.
+
+    Raises:
+        ValueError: the space has more cells than can be tabulated.
+    """
     grid = np.array(list(itertools.islice(itertools.product(*map(range, sizes)), MOST_GRID + 1)))
     if len(grid) > MOST_GRID:
         raise ValueError(f"the space has more than {MOST_GRID} cells: leave factors out")

@@ -23,15 +23,24 @@ if sys.platform == "win32":
             file.seek(0)
         return True
 
+    def _try_shared(file: IO[str]) -> bool:
+        return _try(file)  # Windows' C library has no shared locks: one reader at a time
+
 else:
     import fcntl
 
-    def _try(file: IO[str]) -> bool:
+    def _flock(file: IO[str], kind: int) -> bool:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except OSError:
             return False
         return True
+
+    def _try(file: IO[str]) -> bool:
+        return _flock(file, fcntl.LOCK_EX)
+
+    def _try_shared(file: IO[str]) -> bool:
+        return _flock(file, fcntl.LOCK_SH)
 
 
 def try_lock(file: IO[str], patience_seconds: float = 0.0) -> bool:
@@ -42,6 +51,11 @@ def try_lock(file: IO[str], patience_seconds: float = 0.0) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+def try_shared_lock(file: IO[str]) -> bool:
+    """Take a reader's lock, which others may have at the same time, unless a writer has the lock; whether that worked."""
+    return _try_shared(file)
 
 
 def wait_for_lock(file: IO[str]) -> None:

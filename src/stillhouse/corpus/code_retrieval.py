@@ -112,7 +112,11 @@ def _task(
 
 
 def cosqa(part: Literal["dev", "test"] = "test") -> SearchTask:
-    """CoSQA: 500 web queries over 6,267 Python functions whose docstrings are taken out."""
+    """CoSQA: 500 web queries over 6,267 Python functions whose docstrings are taken out.
+
+    Raises:
+        UserError: the files are absent or incomplete.
+    """
     pool = json.loads(_cosqa_file("code_idx_map.txt").read_text(encoding="utf-8"))
     rows = json.loads(_cosqa_file(f"cosqa-retrieval-{part}-500.json").read_text(encoding="utf-8"))
     codes = [without_docstring(code) for code in pool]  # keys, in the order of their numbers
@@ -150,7 +154,11 @@ def without_docstring(code: str) -> str:
 
 
 def java_to_csharp(part: Literal["train", "test"] = "test") -> SearchTask:
-    """From a Java method to its C# translation (CodeXGLUE)."""
+    """From a Java method to its C# translation (CodeXGLUE).
+
+    Raises:
+        UserError: the files are absent or of unequal lengths.
+    """
     sides = []
     for ending in ("java", "cs"):
         name = f"{part}.java-cs.txt.{ending}"
@@ -175,7 +183,11 @@ def java_to_csharp(part: Literal["train", "test"] = "test") -> SearchTask:
 
 
 def humaneval_x(language: str = "java") -> SearchTask:
-    """From a solution in Python to the solution of the same problem in another language."""
+    """From a solution in Python to the solution of the same problem in another language.
+
+    Raises:
+        UserError: no such language, or its file is absent.
+    """
     require(
         language in HUMANEVAL_LANGUAGES,
         f"no language {language!r} of HumanEval-X here",

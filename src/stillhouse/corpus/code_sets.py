@@ -22,9 +22,9 @@ from stillhouse.core.errors import require
 from stillhouse.core.files import content_hash, read_json, write_json
 from stillhouse.core.progress import Progress
 from stillhouse.core.seeding import derive_seed
-from stillhouse.corpus.code_duplicates import near_duplicates
 from stillhouse.corpus.code_files import CodeFile, Skipped, read_folder, read_source, source_paths
 from stillhouse.corpus.code_functions import Function, functions
+from stillhouse.corpus.near_duplicates import near_duplicates
 
 PACKAGES = (
     "attr",

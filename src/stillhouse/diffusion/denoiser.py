@@ -86,7 +86,11 @@ class Denoiser(nn.Module):
         condition: Tensor | None,
         at: str = "mid_block",
     ) -> Float[Tensor, "batch features _ _"]:
-        """Activations of the UNet's submodule `at`; nothing behind it is computed."""
+        """Activations of the UNet's submodule `at`; nothing behind it is computed.
+
+        Raises:
+            UserError: the forward pass never reaches `at`.
+        """
 
         def stop(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
             raise _Reached(output)

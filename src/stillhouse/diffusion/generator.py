@@ -54,6 +54,11 @@ class Generator:
         return draw_images(sampler, self.conditions_of(rows), labels, seed)
 
     def conditions_of(self, rows: Sequence[int | str]) -> Conditions:
+        """The conditions of rows, each a class or its name, or a caption.
+
+        Raises:
+            UserError: a class or a word that the student does not know.
+        """
         texts = tuple(map(str, rows))
         if self.text_encoder:
             require_known_words(texts, self.text_encoder)

@@ -54,6 +54,7 @@ class AdaptersOff:
 
     @torch.no_grad()
     def denoise(self, x: Tensor, sigma: Tensor, condition: Tensor | None, guidance_scale: float) -> Tensor:
+        """The teacher's denoised image of the noised x: the network without its adapters."""
         with self.adapted.unet.disable_adapter():
             return guided(self.adapted, condition, guidance_scale)(x, sigma)
 

@@ -33,7 +33,11 @@ LARGEST_HALVED = 2500
 
 
 def moments(features: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
-    """Mean and unbiased covariance, in float64."""
+    """Mean and unbiased covariance, in float64.
+
+    Raises:
+        UserError: fewer than two images.
+    """
     points = _points(features)
     require(len(points) > 1, f"{len(points)} feature vectors have no covariance", "give at least 2 images")
     centred = points - points.mean(0)
@@ -84,7 +88,11 @@ def kernel_distance(features_a: Float[Tensor, "n d"], features_b: Float[Tensor, 
 
 
 def kernel_mean_within(points: Float[Tensor, "n d"]) -> float:
-    """Mean of k over pairs of different points."""
+    """Mean of k over pairs of different points.
+
+    Raises:
+        UserError: fewer than two images.
+    """
     points, count = _points(points), len(points)
     require(count > 1, f"{count} feature vectors make no pair", "give at least 2 images")
     itself = cubic_kernel((points * points).sum(1), points.shape[1]).sum()
@@ -143,7 +151,11 @@ def nearest_distances(points: Float[Tensor, "n d"], references: Float[Tensor, "m
 
 
 def class_accuracy(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"]) -> float:
-    """Share of images whose predicted class is the one asked for."""
+    """Share of images whose predicted class is the one asked for.
+
+    Raises:
+        UserError: predictions and labels are not equally many.
+    """
     require(len(predicted) == len(labels), f"{len(predicted)} predictions for {len(labels)} labels", "give one each")
     return float((predicted.cpu() == labels.cpu()).double().mean())
 

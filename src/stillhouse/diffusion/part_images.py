@@ -86,7 +86,11 @@ def assembled_curves(
 
 
 def passes_at(part: Path, updates: int) -> int:
-    """Passes that a student had taken at a point of its curve."""
+    """Passes that a student had taken at a point of its curve.
+
+    Raises:
+        UserError: the student has no record of that point.
+    """
     with Run.open(part, quiet=True) as opened:
         records = opened.records(student_updates=updates)
     require(bool(records), f"{part} has no record of its update {updates}", mend_of(part))

@@ -28,9 +28,14 @@ class Preconditioning(Protocol):
     """What the samplers and losses need to know about a model's noise."""
 
     @property
-    def sigma_min(self) -> float: ...
+    def sigma_min(self) -> float:
+        """The least noise level."""
+        ...
+
     @property
-    def sigma_max(self) -> float: ...
+    def sigma_max(self) -> float:
+        """The greatest noise level."""
+        ...
 
     def coefficients(self, sigma: Float[Tensor, " batch"]) -> Coefficients:
         """c_skip, c_out, c_in and c_noise at noise level `sigma`."""

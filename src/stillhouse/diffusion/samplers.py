@@ -22,7 +22,11 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
 def guided(denoiser: Denoiser, condition: Tensor | None, scale: float = 1.0) -> Denoise:
-    """Classifier-free guidance (arXiv 2207.12598): D_null + scale (D_condition - D_null); one pass at scale 1."""
+    """Classifier-free guidance (arXiv 2207.12598): D_null + scale (D_condition - D_null); one pass at scale 1.
+
+    Raises:
+        UserError: the scale is not 1 and the model has no null condition.
+    """
     if scale == 1.0:
         return lambda x, sigma: denoiser(x, sigma, condition)
     if condition is None:

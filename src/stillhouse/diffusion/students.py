@@ -128,7 +128,11 @@ def check_student_task(task: DistillationTask) -> None:
 
 
 def student_sigmas(task: DistillationTask, teacher: Denoiser, steps: int = 1) -> tuple[float, ...]:
-    """Noise levels at which a student of so many steps is called."""
+    """Noise levels at which a student of so many steps is called.
+
+    Raises:
+        UserError: a first level that is not positive, or below which there are too few.
+    """
     first = teacher.preconditioning.sigma_max if task.sigma_init is None else task.sigma_init
     require(first > 0, f"a first noise level of {first}", "use a --sigma-init above 0")
     sigmas = tuple(few_step_sigmas(teacher.preconditioning, steps, first))

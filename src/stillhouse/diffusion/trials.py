@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from stillhouse.core.options import read_options
 from stillhouse.core.result import Table
 from stillhouse.core.trial import Choice, Number, Output, Ready, Shown, Text, Trial, Words
 from stillhouse.diffusion.autoencoder import load_autoencoder
@@ -23,21 +25,25 @@ MOST_IMAGES = 60
 COLUMNS = 10
 EVERYTHING = "all in turn"
 MOST_OPTIONS = 200
+Task = TypeVar("Task", bound=JudgedTask)
 
 
 def image_trials(
-    load: Callable[[Path], Generator], teacher: Callable[[Path], tuple[Path | None, JudgedTask]]
+    method: str, config: type[Task], load: Callable[[Path], Generator], teacher: Callable[[Task], Path | None]
 ) -> Mapping[str, Trial]:
     """What a method of image generators offers to try.
 
     Args:
+        method: its name in the catalogue.
+        config: its Config.
         load: opens the run's model folder.
-        teacher: from the run folder, where its teacher lies (None: no longer there) and how it is sampled.
+        teacher: where the teacher of a run with this config lies; None where it is no longer there.
     """
 
     def open_run(run: Path) -> Ready:
         generator = load(run / "model")
-        folder, task = teacher(run)
+        task = read_options(run, method, config)
+        folder = teacher(task)
         many_steps = teacher_sampler(folder, task, generator) if folder else None
         first: list[int | str] = [generator.names[0] if generator.names else ""]
         list(

@@ -19,7 +19,7 @@ from stillhouse.encoders.batches import Items, Schedule, assemble, ordered_batch
 from stillhouse.encoders.data import Texts
 from stillhouse.encoders.models import Batch, forward
 from stillhouse.encoders.tokens import Vocabulary, encode
-from stillhouse.encoders.training import Recipe, make_optimizer, set_rate
+from stillhouse.encoders.training import Recipe, descend, make_optimizer
 
 MASKED_SHARE, SHOWN_AS_MASK, SHOWN_AS_RANDOM = 0.15, 0.8, 0.1
 """BERT's: 15 % of tokens are guessed, of which 80 % are shown as [MASK], 10 % as any token, 10 % as they are."""
@@ -75,11 +75,7 @@ def pretrain(
         shown, chosen = mask_tokens(batch.first, batch.mask & not_special[batch.first], mask_id, lm.bias.numel())
         states = lm(batch._replace(first=shown, second=shown))
         loss = functional.cross_entropy(lm.scores(states[chosen]), batch.first[chosen])
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
-        set_rate(optimizer, recipe.rate * recipe.factor(update))
-        optimizer.step()
+        descend(loss, lm, optimizer, recipe.rate * recipe.factor(update))
         return {stage: loss.detach()}
 
     fitted = fit(step, {"model": lm, "optimizer": optimizer}, recipe.updates, run, stage=stage, seed=seed)

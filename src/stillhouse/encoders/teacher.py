@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from stillhouse.core.cache import cache_root
+from stillhouse.core.cache import trained_once
 from stillhouse.core.errors import require
-from stillhouse.core.files import content_hash, make_folder_atomically, read_json, write_json
+from stillhouse.core.files import content_hash, read_json, write_json
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import derive_seed, seed_everything
 from stillhouse.encoders.batches import Items, plain_items
 from stillhouse.encoders.data import TextData, Texts
+from stillhouse.encoders.marked_pairs import (
+    MarkedPairForSequenceClassification,
+    marker_ids,
+    new_pair_classifier,
+    open_classifier,
+)
 from stillhouse.encoders.masked_lm import MaskedLM, pretrain
 from stillhouse.encoders.models import (
     Shape,
@@ -50,6 +56,8 @@ class Plan:
     pretraining_updates: int
     seed: int = 0
     batch: int = BATCH
+    markers: tuple[str, ...] = field(default=(), repr=False)
+    """What marks a pair in the texts: the head then reads the states at them (marked_pairs.py) instead of that of [CLS]."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,8 @@ def get_teacher(plan: Plan, data: TextData, run: Run) -> Teacher:
 
     def start() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         seed_everything(plan.seed, "teacher head")
+        if plan.markers:
+            return new_pair_classifier(source, data.class_names, marker_ids(tokenizer, plan.markers)), tokenizer
         return load_classifier(source, data.class_names), tokenizer
 
     return open_teacher(_trained(plan, data, run, _folder_hash(source, tokenizer), start), data, plan.max_tokens)
@@ -104,7 +114,7 @@ def open_teacher(folder: Path, data: TextData, max_tokens: int) -> Teacher:
         UserError: its classes are others.
     """
     _require_positions(folder, max_tokens)
-    model = load_classifier(folder)
+    model = open_classifier(folder)
     names = [str(name) for _, name in sorted((model.config.id2label or {}).items())]
     unnamed = names == [f"LABEL_{i}" for i in range(len(names))]
     if unnamed and len(names) == len(data.class_names):
@@ -135,26 +145,31 @@ def _trained(
     plan: Plan, data: TextData, run: Run, source: str, start: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerFast]]
 ) -> Path:  # fmt: skip
     """Fine-tune what `start` gives, or find it in the cache; its folder."""
-    key = (RECIPE, source, repr(plan).replace(plan.source, ""), data.content_hash, data.metric, torch.__version__)
-    folder = cache_root() / "text-teachers" / content_hash(key)
-    if folder.is_dir():
-        run.log(f"teacher from the cache: {folder}")
-        return folder
-    run.log("the teacher is fine-tuned once and kept in the cache")
-    model, tokenizer = start()
-    to_best_device(model)
-    train, select = (_items(tokenizer, texts, plan.max_tokens) for texts in (data.train, data.select))
-    recipe = Recipe(plan.updates, plan.batch, plan.rate, checks=min(4, plan.updates))
-    best, fitted = finetune(model, train, select, recipe, data.metric, run, "teacher", plan.seed)
+    key = (
+        RECIPE,
+        source,
+        repr(plan).replace(plan.source, ""),
+        *plan.markers,
+        data.content_hash,
+        data.metric,
+        torch.__version__,
+    )
 
-    def fill(into: Path) -> None:
-        model.save_pretrained(into)
-        tokenizer.save_pretrained(into)
-        write_json(into / "training.json", {"seconds": fitted.seconds, "select": best.score, "update": best.update})
+    def train() -> Callable[[Path], None]:
+        model, tokenizer = start()
+        to_best_device(model)
+        items, select = (_items(tokenizer, texts, plan.max_tokens) for texts in (data.train, data.select))
+        recipe = Recipe(plan.updates, plan.batch, plan.rate, checks=min(4, plan.updates))
+        best, fitted = finetune(model, items, select, recipe, data.metric, run, "teacher", plan.seed)
 
-    make_folder_atomically(folder, fill)
-    shutil.rmtree(run.checkpoint_folder / "teacher", ignore_errors=True)  # the cache has it now
-    return folder
+        def fill(into: Path) -> None:
+            model.save_pretrained(into)
+            tokenizer.save_pretrained(into)
+            write_json(into / "training.json", {"seconds": fitted.seconds, "select": best.score, "update": best.update})
+
+        return fill
+
+    return trained_once("text-teachers", key, run, "teacher", train)
 
 
 def _items(tokenizer: PreTrainedTokenizerFast, texts: Texts, max_tokens: int) -> Items:
@@ -173,4 +188,6 @@ def _from_scratch(plan: Plan, data: TextData, run: Run) -> tuple[PreTrainedModel
     special = tokenizer.all_special_ids
     seed = derive_seed("pretraining", plan.seed)
     pretrain(MaskedLM(model), items, special, int(tokenizer.mask_token_id), recipe, run, "pretraining", seed)
+    if plan.markers:
+        model = MarkedPairForSequenceClassification(cast(PreTrainedModel, model.base_model), data.class_names, marker_ids(tokenizer, plan.markers))  # fmt: skip
     return model, tokenizer

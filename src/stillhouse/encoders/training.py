@@ -74,9 +74,18 @@ def make_optimizer(model: nn.Module, rate: float, weight_decay: float) -> torch.
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """One learning rate for all groups."""
+    """One learning rate for all groups, times a group's own "factor"."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("factor", 1.0)
+
+
+def descend(loss: Tensor, network: nn.Module, optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """One step of the optimizer at this learning rate, with the gradient of `loss` cut to norm 1 over the network's weights."""
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    set_rate(optimizer, rate)
+    optimizer.step()
 
 
 def score(metric: str, labels: np.ndarray, predicted: np.ndarray) -> float:
@@ -125,11 +134,7 @@ def finetune(
         index = schedule[update]
         out = forward(model, assemble(train, index, model.config.pad_token_id))
         loss = hard_label_loss(out.logits, torch.from_numpy(train.labels[index]).to(out.logits.device))
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        set_rate(optimizer, recipe.rate * recipe.factor(update))
-        optimizer.step()
+        descend(loss, model, optimizer, recipe.rate * recipe.factor(update))
         return {stage: loss.detach()}
 
     fitted = fit(

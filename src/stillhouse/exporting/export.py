@@ -13,9 +13,8 @@ import numpy as np
 from stillhouse.catalog import CATALOG, load_method
 from stillhouse.core.errors import UserError, require
 from stillhouse.core.files import folder_bytes, make_folder_atomically, write_atomically, write_json
-from stillhouse.core.portable import Call, Format, Portable
-from stillhouse.exporting.card import CARD, with_export
-from stillhouse.exporting.onnx_files import (
+from stillhouse.core.onnx_files import (
+    TOLERANCE,
     Int8,
     Ran,
     numpy_of,
@@ -26,12 +25,12 @@ from stillhouse.exporting.onnx_files import (
     write_int8,
     write_onnx,
 )
+from stillhouse.core.portable import Call, Format, Portable
+from stillhouse.exporting.card import CARD, with_export
 from stillhouse.reporting.finished import FinishedRun, read_finished
 from stillhouse.reporting.model_card import model_card
 from stillhouse.reporting.numbers import BYTES, SECONDS, in_unit, significant
 
-TOLERANCE = 1e-4
-"""The largest difference from the original's outputs, as a share of their largest value, that float32 may have."""
 NUMBERS = "export.json"
 """The checks' numbers, in the exported folder."""
 

@@ -48,7 +48,9 @@ def push(folder: Path, to: str, *, public: bool = False, endpoint: str | None = 
     except LocalTokenNotFoundError as error:
         raise UserError("there is no token for the hub", "set HF_TOKEN, or log in with: hf auth login") from error
     except (HfHubHTTPError, NO_ANSWER, OSError) as error:
-        raise UserError(f"the hub did not take it ({first_line(error)})", "check name, token and network; then push again") from error  # fmt: skip
+        raise UserError(
+            f"the hub did not take it ({first_line(error)})", "check name, token and network; then push again"
+        ) from error
     return str(made.commit_url)
 
 

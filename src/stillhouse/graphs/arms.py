@@ -61,6 +61,7 @@ class Arms:
 
     @property
     def classes(self) -> int:
+        """How many classes the graphs have."""
         return len(self.split.train.class_names)
 
     @cached_property

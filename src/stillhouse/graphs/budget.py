@@ -44,6 +44,9 @@ def mixture_summary(census: Census, trees: int, components: int, *, labels: Labe
         components: mixture components a class.
         labels: "rule" stores a logistic rule that labels drawn bags; "class" labels them with their class.
         seed: of the clustering.
+
+    Raises:
+        UserError: no trees or no components.
     """
     require(trees >= 1 and components >= 1, f"{trees} trees, {components} components", "give one or more of each")
     top = frequent_trees(census)[:trees]

@@ -42,7 +42,11 @@ class DosCondOptions:
 
 
 def doscond(graphs: GraphSet, words: Words, options: DosCondOptions, seed: int) -> DenseGraphs:
-    """Condense a training set; the learned graphs, edges where their probability passes 1/2."""
+    """Condense a training set; the learned graphs, edges where their probability passes 1/2.
+
+    Raises:
+        UserError: no graphs a class.
+    """
     require(options.graphs_per_class >= 1, f"graphs_per_class is {options.graphs_per_class}", "give one or more")
     random = generator("doscond", seed)
     start = dense_start(graphs, words, options.graphs_per_class, seed)

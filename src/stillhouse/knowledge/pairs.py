@@ -135,20 +135,25 @@ def concepts_of(mention: Mention, text: str) -> tuple[str, ...]:
 def marked(pair: Pair, blind: bool = False) -> str:
     """The sentence with typed markers of punctuation (Zhou and Chen, arXiv 2102.01373): "@ * gene * HNF-6 @", "# ^ disease ^ MODY #".
 
-    Punctuation is in every vocabulary, so any tokenizer reads it. With `blind` the type stands for the name. Of a long
-    sentence what is far from the two mentions is left out.
+    Punctuation is in every vocabulary, so any tokenizer reads it. Where the sentence has these signs itself they are left out:
+    the first of each is the mention's. With `blind` the type stands for the name. Of a long sentence what is far from the two
+    mentions is left out.
     """
-    text, names = pair.sentence, (pair.words(pair.first), pair.words(pair.second))
+    text = pair.sentence.translate(_NO_SIGNS)
+    names = [text[a:b] for a, b in (pair.first, pair.second)]
     kinds = [kind.replace("_", " ") for kind in pair.types]
     if blind:
         left, right = f"@ {kinds[0]} @", f"# {kinds[1]} #"
     else:
         left, right = f"@ * {kinds[0]} * {names[0]} @", f"# ^ {kinds[1]} ^ {names[1]} #"
-    before, after = text[: pair.first[0]], text[pair.second[1] :]
-    parts = (_end(before), left, _middle(pair.between), right, _start(after))
+    before, between, after = text[: pair.first[0]], text[pair.first[1] : pair.second[0]], text[pair.second[1] :]
+    parts = (_end(before), left, _middle(between), right, _start(after))
     return " ".join(part.strip() for part in parts if part.strip())
 
 
+MARKERS = ("@", "#")
+"""What stands before (and behind) the first and the second mention."""
+_NO_SIGNS = str.maketrans(dict.fromkeys(MARKERS, " "))
 OUTSIDE, BETWEEN = 150, 300
 """Characters kept on either side of the pair, and between its mentions."""
 

@@ -7,17 +7,24 @@ import threading
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import pyoxigraph as ox
 
 from stillhouse.core.errors import UserError, first_line, require
+from stillhouse.knowledge.biolink import BIOLINK, PREDICATES, predicate_of
 from stillhouse.knowledge.documents import Span
 from stillhouse.knowledge.store import NAME, Graph, concept_node, own
 
-MOST_EXPANDED = 5000
-"""Neighbours of a hub that a path search looks at, the surest first."""
+MOST_EXPANDED = 50_000
+"""Neighbours of a hub that a path search looks at."""
+MOST_WEIGHED = 3
+"""Ways of equal length that are compared."""
+WALKED = tuple(
+    ox.NamedNode(BIOLINK + name) for name in sorted({p.name for p in (*PREDICATES.values(), predicate_of(""))})
+)
+"""Predicates of the plain triples between concepts."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +225,10 @@ def _between(graph: Graph, a: ox.NamedNode, b: ox.NamedNode) -> Iterator[Edge]:
 def path(graph: Graph, one: str, two: str, most_hops: int = 4) -> list[Edge]:
     """The edges of a shortest way from one concept to another, at every step the surest; empty if there is none.
 
-    Searched from both ends by turns.
+    Searched from both ends by turns. Of the ways that meet at once (MOST_WEIGHED of them) it is the one whose weakest edge is surest.
+
+    Raises:
+        UserError: a name that the graph does not know, or both are one concept.
     """
     start, goal = find_concept(graph, one), find_concept(graph, two)
     require(start != goal, f"{one!r} and {two!r} are one concept", "name two")
@@ -226,11 +236,10 @@ def path(graph: Graph, one: str, two: str, most_hops: int = 4) -> list[Edge]:
     fronts = [[start], [goal]]
     for _ in range(most_hops):
         side = 0 if len(fronts[0]) <= len(fronts[1]) else 1
-        fronts[side], meeting = _expand(graph, fronts[side], came[side], came[1 - side])
-        if meeting is not None:
-            nodes = [*reversed(_trail(meeting, came[0])), *_trail(meeting, came[1])[1:]]
-            steps = (_between(graph, a, b) for a, b in pairwise(nodes))
-            return [max(step, key=lambda e: e.confidence) for step in steps]
+        fronts[side], meetings = _expand(graph, fronts[side], came[side], came[1 - side])
+        if meetings:
+            ways = [_way(graph, meeting, came) for meeting in meetings[:MOST_WEIGHED]]
+            return max(ways, key=lambda way: min(edge.confidence for edge in way))
         if not fronts[side]:
             break
     return []
@@ -238,26 +247,32 @@ def path(graph: Graph, one: str, two: str, most_hops: int = 4) -> list[Edge]:
 
 def _expand(
     graph: Graph, front: Sequence[ox.NamedNode], came: dict[Any, Any], other: dict[Any, Any]
-) -> tuple[list[ox.NamedNode], ox.NamedNode | None]:
-    """One step of the search: the new front, and a node where the two searches meet."""
+) -> tuple[list[ox.NamedNode], list[ox.NamedNode]]:
+    """One step of the search: the new front, and the nodes where the first node that leads to the other search meets it."""
     new: list[ox.NamedNode] = []
     for node in front:
-        for near in _adjacent(graph, node):
+        meetings: list[ox.NamedNode] = []
+        for near in islice(_adjacent(graph, node), MOST_EXPANDED):
             if near in came:
                 continue
             came[near] = node
-            if near in other:
-                return new, near
-            new.append(near)
-    return new, None
+            (meetings if near in other else new).append(near)
+        if meetings:
+            return new, meetings
+    return new, []
 
 
-def _adjacent(graph: Graph, node: ox.NamedNode) -> list[ox.NamedNode]:
-    found: list[tuple[float, ox.NamedNode]] = []
-    for here, there in (("s", "o"), ("o", "s")):
-        query = f"SELECT * WHERE {{ ?e rdf:subject ?s ; rdf:object ?o ; :confidence ?c ; :support ?n FILTER(?n > 0) }} ORDER BY DESC(?c) LIMIT {MOST_EXPANDED}"
-        found += [(float(row["c"].value), row[there]) for row in graph.select(query, {here: node})]
-    return [near for _, near in sorted(found, key=lambda f: -f[0])]
+def _adjacent(graph: Graph, node: ox.NamedNode) -> Iterator[ox.NamedNode]:
+    """Concepts that an edge joins to this one; edges that are only denied have no triple of their own."""
+    for predicate in WALKED:
+        yield from (quad.object for quad in graph.quads(node, predicate, None))
+        yield from (quad.subject for quad in graph.quads(None, predicate, node))
+
+
+def _way(graph: Graph, meeting: ox.NamedNode, came: Sequence[dict[Any, Any]]) -> list[Edge]:
+    """The surest edge of every step of the way through a node where both searches meet."""
+    nodes = [*reversed(_trail(meeting, came[0])), *_trail(meeting, came[1])[1:]]
+    return [max(_between(graph, a, b), key=lambda edge: edge.confidence) for a, b in pairwise(nodes)]
 
 
 def _trail(node: Any, came: dict[Any, Any]) -> list[Any]:

@@ -9,7 +9,6 @@ document  :loaded key                                         what makes a secon
 
 from __future__ import annotations
 
-import fcntl
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import pyoxigraph as ox
 
 from stillhouse.core.errors import UserError, first_line, require
 from stillhouse.core.files import content_hash, read_json, write_json
+from stillhouse.core.locks import try_lock, try_shared_lock
 from stillhouse.knowledge.biolink import BIOLINK, OWN, category_of, iri, predicate_of
 from stillhouse.knowledge.edges import Concept, Evidence, confidence, merge_edges
 
@@ -185,11 +185,9 @@ def _lock(folder: Path, write: bool) -> IO[str]:
         raise UserError(
             f"cannot open the graph in {folder} ({error.strerror})", "make the folder readable, and writable to build"
         ) from error
-    try:
-        fcntl.flock(lock, (fcntl.LOCK_EX if write else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except OSError:
+    if not (try_lock(lock) if write else try_shared_lock(lock)):
         lock.close()
-        raise UserError(f"another process has the graph in {folder}", "wait for it or stop it first") from None
+        raise UserError(f"another process has the graph in {folder}", "wait for it or stop it first")
     return lock
 
 

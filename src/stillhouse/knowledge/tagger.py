@@ -163,7 +163,11 @@ def _hashed(rows: list[list[str]]) -> sparse.csr_matrix:
 
 
 def train_tagger(sentences: Sequence[Sentence], passes: int = 5, seed: int = 0) -> Tagger:
-    """Averaged stochastic gradient descent on the log-loss of every token's tag."""
+    """Averaged stochastic gradient descent on the log-loss of every token's tag.
+
+    Raises:
+        UserError: no sentence has a tagged name.
+    """
     rows, tags = [], []
     for sentence in sentences:
         words = [word for word, _ in sentence]

@@ -270,11 +270,4 @@ def portable(run: Path) -> Portable:
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample_command(load)}
-
-
-def _teacher(run: Path) -> tuple[Path | None, Config]:
-    config = read_options(run, "disback", Config)
-    return teacher_of(config), config
-
-
-TRIALS = image_trials(load, _teacher)
+TRIALS = image_trials("disback", Config, load, teacher_of)

@@ -173,11 +173,4 @@ def portable(run: Path) -> Portable:
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample_command(load)}
-
-
-def _teacher(run: Path) -> tuple[Path | None, Config]:
-    config = read_options(run, "dmd2", Config)
-    return teacher_of(config), config
-
-
-TRIALS = image_trials(load, _teacher)
+TRIALS = image_trials("dmd2", Config, load, teacher_of)

@@ -439,11 +439,4 @@ def student(run: Positional[Path], number: Positional[int], quiet: bool = False)
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample_command(load), "student": student}
-
-
-def _teacher(run: Path) -> tuple[Path | None, Config]:
-    config = read_options(run, "multi_student", Config)
-    return teacher_of(config), config
-
-
-TRIALS = image_trials(load, _teacher)
+TRIALS = image_trials("multi_student", Config, load, teacher_of)

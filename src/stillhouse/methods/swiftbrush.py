@@ -170,7 +170,11 @@ def lora_weight(sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
 
 
 def one_step_student(config: Config, teacher: Denoiser) -> Denoiser:
-    """A copy of the teacher to be trained, read as x0 or, without re-parametrisation, as what it puts out."""
+    """A copy of the teacher to be trained, read as x0 or, without re-parametrisation, as what it puts out.
+
+    Raises:
+        UserError: without re-parametrisation, of a teacher with EDM's preconditioning.
+    """
     student, noise = trainable_copy(teacher), teacher.preconditioning
     if config.reparametrisation == "none":
         require(
@@ -378,11 +382,10 @@ def portable(run: Path) -> Portable:
 COMMANDS: Mapping[str, Callable[..., None]] = {"sample": sample_command(load)}
 
 
-def _teacher(run: Path) -> tuple[Path | None, Config]:
-    config = read_options(run, "swiftbrush", Config)
+def _teacher_of(config: Config) -> Path | None:
     built_in = teacher_folder(teacher_plan(config), split(load_images(BUILT_IN), seed=0).train)
     folder = built_in if config.teacher == "train" else Path(config.teacher)
-    return folder if folder.is_dir() else None, config
+    return folder if folder.is_dir() else None
 
 
-TRIALS = image_trials(load, _teacher)
+TRIALS = image_trials("swiftbrush", Config, load, _teacher_of)

@@ -114,6 +114,9 @@ def omniglot() -> RawImages:
     """Characters of eight alphabets of Omniglot's two small background sets, light on dark, 28 x 28, twenty drawers each.
 
     Greek and Latin are in both archives and taken once. A class is "Alphabet/character01".
+
+    Raises:
+        UserError: the archives are absent or damaged.
     """
     pages: dict[tuple[str, str], np.ndarray] = {}
     for archive in map(find_public_file, OMNIGLOT_FILES):

@@ -9,15 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
-from transformers import PreTrainedModel
+from transformers import AutoModel
 
 from stillhouse.core.files import make_folder_atomically
-from stillhouse.encoders.batches import assemble, plain_items
+from stillhouse.core.onnx_files import numpy_of, onnx_call, torch_call, write_checked, write_int8
+from stillhouse.core.portable import Network
 from stillhouse.encoders.corpora import load_corpus
-from stillhouse.encoders.data import Texts
-from stillhouse.encoders.models import Batch
-from stillhouse.encoders.onnx_files import export_onnx, likeness, onnx_states, quantize_onnx, torch_states
-from stillhouse.encoders.tokens import encode
+from stillhouse.encoders.portable import portable_encoder
 from stillhouse.methods.autodistil.family import Family, Front, open_family
 from stillhouse.methods.autodistil.front import Candidate, costs_in_words, plane_front
 from stillhouse.methods.autodistil.report import published
@@ -126,34 +124,47 @@ def write(family: Family, chosen: Candidate, out: Path, format: Format) -> dict[
         family.save(chosen, out)
         return {}
     told: dict[str, Any] = {}
-    tokenizer, model = family.tokenizer(), family.student(chosen)
+    network = network_of(family, chosen)
 
     def fill(into: Path) -> None:
-        batch = example(family)
-        told["largest_difference"] = export_onnx(model, into / "model.onnx", batch)
+        told["largest_difference"] = write_checked(network, into / "model.onnx")
         if format == "onnx-int8":
-            told.update(_eight_bits(model, into, batch))
-        tokenizer.save_pretrained(into)
+            told.update(_eight_bits(network, into))
+        family.tokenizer().save_pretrained(into)
 
     make_folder_atomically(out, fill)
     return told
 
 
-def _eight_bits(model: PreTrainedModel, into: Path, batch: Batch) -> dict[str, Any]:
+def _eight_bits(network: Network, into: Path) -> dict[str, Any]:
     whole, small = into / "model.onnx", into / "model-int8.onnx"
-    quantize_onnx(whole, small)
+    write_int8(network, whole, small, "dynamic")
     whole.unlink()
-    cosine = likeness(onnx_states(small, batch), torch_states(model, batch), batch.mask.numpy())
-    return {"int8_cosine": cosine, "int8_bytes": small.stat().st_size}
+    return {"int8_cosine": likeness(network, small), "int8_bytes": small.stat().st_size}
 
 
-def example(family: Family) -> Batch:
-    """Texts to compare an export on: docstrings of installed packages."""
+def likeness(network: Network, file: Path) -> float:
+    """Mean cosine of a file's states of real tokens with those of the network."""
+    inputs = numpy_of(network.inputs)
+    real = inputs["attention_mask"].astype(bool)
+    ours, theirs = (call(inputs)[0][real] for call in (onnx_call(file), torch_call(network)))
+    lengths = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
+    return float(((ours * theirs).sum(-1) / lengths).mean())
+
+
+def network_of(family: Family, chosen: Candidate) -> Network:
+    """The student, and docstrings of installed packages to compare an export on."""
     texts = load_corpus("docstrings", most_train=32, most_held=32).report
-    rows = Texts(texts, None, np.zeros(len(texts), np.int64))
-    tokenizer = family.tokenizer()
-    items = plain_items(encode(tokenizer, rows, family.front.tokens))
-    return assemble(items, np.arange(len(texts)), int(tokenizer.pad_token_id))
+    portable = portable_encoder(
+        family.student(chosen),
+        family.tokenizer(),
+        (texts, None),
+        (texts, None),
+        max_tokens=family.front.tokens,
+        reopen=AutoModel.from_pretrained,
+        outputs=("last_hidden_state",),
+    )
+    return portable.networks[0]
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {"pick": pick, "front": front}

@@ -46,6 +46,7 @@ PRESETS = {
         generative_updates=9000,
         max_tokens=256,
         updates=10_000,
+        batch=32,
         layers=3,
         feed_forward=1536,
         embedding=0,

@@ -28,9 +28,11 @@ class Config:
     data: str = "planted"
     """planted (built in), biored, chemprot, gad, or a file or folder of documents with annotated relations."""
     documents: int = 300
-    """How many abstracts of planted to label."""
-    unlabelled: int = 500
-    """How many more of them to use without labels."""
+    """How many abstracts of planted to make and split."""
+    labelled_pairs: int = 400
+    """Pairs of planted's training split that keep their labels; the others are used without them. 0 keeps all."""
+    unlabelled: int = 300
+    """How many more abstracts of planted to use without labels."""
     examples: int = 0
     """Learn from at most this many labelled pairs, the rest unlabelled; 0 takes all."""
     training: Literal["natural", "balanced"] = "natural"
@@ -43,7 +45,6 @@ class Config:
         "random_forest",
         "linear",
         "encoder",
-        "generative",
         "labels_only",
         "student",
     )
@@ -54,12 +55,12 @@ class Config:
     """Let the protocol train encoders and the generative model again too, not only rules and the classical families."""
     model: str = "minilm"
     """Encoder to fine-tune as the teacher: minilm (in a package), scratch, or a transformers folder (PubMedBERT, BioBERT, ...)."""
-    teacher_updates: int = 200
+    teacher_updates: int = 160
     """Optimizer updates of the encoder's fine-tuning."""
-    teacher_batch: int = 32
+    teacher_batch: int = 16
     """Pairs each."""
-    teacher_rate: float = 1e-4
-    """Its highest learning rate."""
+    teacher_rate: float = 3e-4
+    """Its highest learning rate; that of few updates of a small encoder, one of PubMedBERT's size wants 2e-5 and thousands."""
     adapt_updates: int = 200
     """Updates of masked language modelling on the task's texts before the adapted encoder is fine-tuned."""
     generative_model: str = "scratch"
@@ -72,19 +73,19 @@ class Config:
     """Longer sentences are cut around the pair."""
     layers: int = 2
     """Layers of the student."""
-    feed_forward: int = 384
+    feed_forward: int = 1024
     """Width of its feed-forward layers."""
-    embedding: int = 128
+    embedding: int = 0
     """Width of its word vectors; 0 takes the teacher's."""
     updates: int = 300
     """Updates of the student."""
-    rate: float = 1e-3
+    rate: float = 5e-4
     """Its highest learning rate."""
     temperature: float = 2.0
     """Softens teacher and student in the distillation loss."""
     hard_weight: float = 0.1
     """Share of the labels in the student's loss, where there are labels."""
-    batch: int = 32
+    batch: int = 16
     """Pairs an update of the student and of the generative model."""
     threshold: float = 0.5
     """Smallest probability with which a sentence becomes evidence in the graph."""
@@ -103,6 +104,11 @@ class Config:
         unknown = sorted(set(self.arms) - set(ARMS))
         require(not unknown, f"no extractor {unknown[0] if unknown else ''!r}", f"choose from {', '.join(ARMS)}")
         require("student" in self.arms and "encoder" in self.arms, "the arms lack student or encoder", "the student is what a run makes, the encoder its teacher: keep both")  # fmt: skip
+        require(
+            self.labelled_pairs >= 0 and self.examples >= 0,
+            "labelled_pairs or examples below 0",
+            "give 0 for all, or more",
+        )
         require(self.documents >= 20 and self.unlabelled >= 0, "documents below 20 or unlabelled below 0", "give more")
         least = min(self.teacher_updates, self.generative_updates, self.updates, self.batch, self.layers, self.trees)
         require(least >= 1, "updates, batch, layers or trees below 1", "give one or more")

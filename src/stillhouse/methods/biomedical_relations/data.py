@@ -90,22 +90,26 @@ class RelationData:
         return TextData(self.name, self.relations, self.texts(train), self.texts(self.select), self.texts(self.report), "macro_f1")  # fmt: skip
 
 
-def load_data(name: str, *, documents: int = 300, unlabelled: int = 300, examples: int = 0, blind: bool = False, seed: int = 0) -> RelationData:  # fmt: skip
+def load_data(
+    name: str, *, documents: int = 300, labelled_pairs: int = 0, unlabelled: int = 300, examples: int = 0, blind: bool = False, seed: int = 0
+) -> RelationData:  # fmt: skip
     """The task of this name, or of a file or folder of annotated documents.
 
     Args:
         name: one of NAMED, a file of documents with relations, or a folder of them.
         documents: of the built-in abstracts.
+        labelled_pairs: training pairs of them that keep their labels; 0 for all.
         unlabelled: more of them, whose relations are hidden.
         examples: at most this many training pairs; 0 for all.
         blind: show names as their types.
-        seed: of the draw of `examples`; splits never change.
+        seed: of the draws of `labelled_pairs` and `examples`; splits never change.
 
     Raises:
         UserError: no such data, or it has no annotated relation.
     """
     if name == "planted":
         data = planted(documents, unlabelled)
+        data = with_examples(data, labelled_pairs, seed) if labelled_pairs else data
     elif name == "biored":
         data = biored()
     elif name == "chemprot":

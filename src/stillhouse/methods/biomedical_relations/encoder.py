@@ -1,6 +1,6 @@
 """The encoder family: fine-tuned on marked sentences (the teacher), and the student distilled from it.
 
-teacher   L = - 1/N sum_i log softmax(W h_[CLS])_{r_i}
+teacher   L = - 1/N sum_i log softmax(W [h_a ; h_b])_{r_i}      h_a, h_b: states at the two markers (encoders/marked_pairs.py)
 student   L = h CE(r, z_S) + (1 - h) tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau)), also on pairs that nobody labelled
 """
 
@@ -23,12 +23,14 @@ from stillhouse.core.seeding import derive_seed, seed_everything
 from stillhouse.encoders.batches import NO_LABEL, join_items, plain_items
 from stillhouse.encoders.data import TextData, Texts, cut
 from stillhouse.encoders.inherit import inherit
+from stillhouse.encoders.marked_pairs import MarkedPairForSequenceClassification, marker_ids, open_classifier
 from stillhouse.encoders.masked_lm import MaskedLM, pretrain
 from stillhouse.encoders.models import (
     Shape,
     is_classifier,
     load_classifier,
     load_config,
+    load_encoder,
     minilm_folder,
     new_student,
     parameters,
@@ -40,7 +42,7 @@ from stillhouse.encoders.outputs import Wanted, teacher_outputs
 from stillhouse.encoders.teacher import Plan, Teacher, get_teacher
 from stillhouse.encoders.tokens import encode, load_tokenizer, pruned_vocabulary, whole_vocabulary
 from stillhouse.encoders.training import Recipe, predict
-from stillhouse.knowledge.pairs import Pair, marked
+from stillhouse.knowledge.pairs import MARKERS, Pair, marked
 from stillhouse.methods.biomedical_relations.classical import softmax
 from stillhouse.methods.biomedical_relations.config import Config
 from stillhouse.methods.biomedical_relations.data import Examples, RelationData
@@ -78,7 +80,7 @@ class Encoder:
     @classmethod
     def load(cls, folder: Path, kind: str, max_tokens: int, blind: bool) -> Encoder:
         """What `save` wrote."""
-        model = to_best_device(load_classifier(folder)).eval()
+        model = to_best_device(open_classifier(folder)).eval()
         return cls(kind, model, load_tokenizer(folder), max_tokens, blind)
 
 
@@ -92,7 +94,7 @@ def plan_of(config: Config, source: str) -> Plan:
     """How an encoder is fine-tuned."""
     width = config.scratch_width
     scratch = Shape(config.scratch_layers, width, max(1, width // 32), 4 * width, width)
-    return Plan(source, config.teacher_updates, config.teacher_rate, config.max_tokens, scratch, 2000, config.scratch_updates, config.seed, config.teacher_batch)  # fmt: skip
+    return Plan(source, config.teacher_updates, config.teacher_rate, config.max_tokens, scratch, 2000, config.scratch_updates, config.seed, config.teacher_batch, MARKERS)  # fmt: skip
 
 
 def train_encoder(config: Config, data: RelationData, train: Examples, run: Run, source: str = "") -> Teacher:
@@ -136,6 +138,13 @@ def _corpus(data: RelationData) -> Texts:
     return Texts(found, None, np.zeros(len(found), np.int64))
 
 
+def _untaught(config: Config) -> PreTrainedModel | None:
+    """The encoder before it became a teacher; of one from scratch nothing is kept, a student without a teacher starts at random."""
+    if config.model == "scratch":
+        return None
+    return load_encoder(minilm_folder() if config.model == "minilm" else Path(config.model))
+
+
 @dataclass(frozen=True)
 class Distilled:
     """A student, and what it took."""
@@ -148,6 +157,7 @@ class Distilled:
 def distil(config: Config, data: RelationData, train: Examples, teacher: Teacher, run: Run, *, labels_only: bool = False, name: str = "") -> Distilled:  # fmt: skip
     """Train the student on labelled and unlabelled pairs as the teacher tells them, or (`labels_only`) on labels alone.
 
+    It starts from the teacher's first layers; with labels alone from the same layers before they were fine-tuned.
     Of pairs that share a sentence all are kept: the teacher says something else about each.
     """
     free = Texts(tuple(marked(p, data.blind) for p in data.unlabelled), None, np.full(len(data.unlabelled), NO_LABEL))
@@ -158,8 +168,11 @@ def distil(config: Config, data: RelationData, train: Examples, teacher: Teacher
     theirs = shape_of(teacher.model.config)
     shape = Shape(min(config.layers, theirs.layers), theirs.width, theirs.heads, min(config.feed_forward, theirs.feed_forward), config.embedding or theirs.embedding)  # fmt: skip
     seed_everything(config.seed, "student weights")
-    student = new_student(shape, len(vocabulary), config.max_tokens, data.relations, int(vocabulary.tokenizer.pad_token_id))  # fmt: skip
-    inherit(student, teacher.model, vocabulary.teacher_ids, "first")
+    plain = new_student(shape, len(vocabulary), config.max_tokens, data.relations, int(vocabulary.tokenizer.pad_token_id))  # fmt: skip
+    student = MarkedPairForSequenceClassification(cast(PreTrainedModel, plain.base_model), data.relations, marker_ids(vocabulary.tokenizer, MARKERS))  # fmt: skip
+    source = _untaught(config) if labels_only else teacher.model
+    if source is not None:
+        inherit(student, source, vocabulary.teacher_ids, "first")
     to_best_device(student)
     parts = [plain_items(encode(vocabulary.tokenizer, t, config.max_tokens), t.labels) for t in (known, free) if len(t)]
     parts = parts[:1] if labels_only else parts

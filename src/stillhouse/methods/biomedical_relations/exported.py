@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from transformers import AutoModelForSequenceClassification
 
 from stillhouse.core.errors import require
 from stillhouse.core.options import read_options
 from stillhouse.core.portable import Portable
 from stillhouse.core.result import Metric
+from stillhouse.encoders.marked_pairs import open_classifier
 from stillhouse.encoders.portable import portable_encoder
 from stillhouse.encoders.training import score
 from stillhouse.methods.biomedical_relations.config import Config
@@ -20,6 +20,12 @@ from stillhouse.methods.biomedical_relations.extraction import load_extraction
 from stillhouse.methods.biomedical_relations.pipeline import data_of
 
 STUDENT = "student"
+USAGE = f"""from pathlib import Path
+
+from stillhouse.encoders.marked_pairs import open_classifier
+
+model = open_classifier(Path("FOLDER/{STUDENT}"))  # logits of texts like "@ gene @ is mutated in # disease # ."
+# `AutoModel.from_pretrained` opens the encoder alone; its head, in pair_head.safetensors, is one linear layer"""
 
 
 def portable(run: Path) -> Portable:
@@ -43,9 +49,9 @@ def portable(run: Path) -> Portable:
         (texts.train.first, None),
         (texts.report.first, None),
         max_tokens=student.max_tokens,
-        reopen=lambda copy: AutoModelForSequenceClassification.from_pretrained(copy / STUDENT),
+        reopen=lambda copy: open_classifier(copy / STUDENT),
         metrics=(Metric("macro_f1", "Macro F1", "higher", "Mean over relations, pairs without one included."),),
         quality=quality,
-        usage=f"from transformers import pipeline\n\nclassify = pipeline('text-classification', 'FOLDER/{STUDENT}')",
+        usage=USAGE,
         place=STUDENT,
     )

@@ -52,6 +52,7 @@ def data_of(config: Config) -> RelationData:
     return load_data(
         config.data,
         documents=config.documents,
+        labelled_pairs=config.labelled_pairs,
         unlabelled=config.unlabelled,
         examples=config.examples,
         blind=config.blind,

@@ -18,7 +18,7 @@ tau^2 keeps the gradient's size; updates are chosen on a select split, never on 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from stillhouse.encoders.tokens import Encoded, load_tokenizer
 from stillhouse.encoders.training import score
 from stillhouse.methods.distiller import report, search_report
 from stillhouse.methods.distiller.autodistiller import Study, Trial, remember
+from stillhouse.methods.distiller.commands import COMMANDS
 from stillhouse.methods.distiller.config import Config, Pipeline
 from stillhouse.methods.distiller.recommend import study_of
 from stillhouse.methods.distiller.single import compared_pipelines, load_student, peer_arms, student_arms
@@ -69,8 +70,6 @@ PRESETS = {
         rate=1e-4,
     ),
 }
-
-COMMANDS: Mapping[str, Callable[..., None]] = {}
 
 
 def distill(config: Config, run: Run) -> Result:

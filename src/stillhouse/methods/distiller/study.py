@@ -175,7 +175,11 @@ def best_of(trials: Sequence[Trial]) -> Trial:
 
 
 def search(config: Config, run: Run) -> list[Trial]:
-    """Carry out the trials that are missing, in `config.workers` processes, and return all finished ones."""
+    """Carry out the trials that are missing, in `config.workers` processes, and return all finished ones.
+
+    Raises:
+        UserError: fewer than two trials finished.
+    """
     study = open_study(run.folder / "study.journal", config)
     prepare(study, config)
     run.log(f"search: {len(finished(study))} of {config.trials} trials are done")

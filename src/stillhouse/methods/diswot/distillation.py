@@ -43,6 +43,9 @@ def cached_teacher(network: nn.Module, places: Places, data: ImageData) -> Teach
     """What the teacher shows of every training image, plain and mirrored, computed once and kept: steps cost as much as without.
 
     The student's images must not be moved, or the two would not look at the same places. Maps are kept in half precision.
+
+    Raises:
+        UserError: the named map is not the last of its size.
     """
     network.eval().requires_grad_(False)
 

@@ -10,10 +10,15 @@ from pathlib import Path
 
 from stillhouse.corpus.cleaning import words
 from stillhouse.corpus.spans import Span
-from stillhouse.methods.forum_qa.aspects import ASPECTS, is_crisis
+from stillhouse.methods.forum_qa.aspects import ASPECTS
+from stillhouse.methods.forum_qa.crisis import is_crisis
 from stillhouse.methods.forum_qa.reader import Reader, load_reader, passages_of
 
-SAFETY = "These are other people's words, found by a machine: no clinical advice. Ask a doctor or nurse before you change anything."
+SAFETY = (
+    "These are other people's words, found by a machine: no clinical advice. Ask a doctor or nurse before you change anything.\n"
+    "If you are in danger or cannot go on: 112, 999, 911; to talk to someone 988 (USA, Canada), 116 123 (UK, Europe), findahelpline.com"
+)
+"""Beside every answer, for the questions in danger that no list of wordings knows."""
 HELP = (
     "It sounds as if you, or someone near you, may be in danger. This tool cannot help with that; people can, now:\n"
     "  the emergency number: 112 (Europe), 999 (UK), 911 (USA, Canada), 000 (Australia)\n"

@@ -6,7 +6,6 @@ speaks of. A post that tells of one and not of the other is what makes a questio
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -227,22 +226,6 @@ MEDICINES = frozenset(
         "ocd",
     ]
 )
-CRISIS = re.compile(
-    r"\b(?:suicid\w*|kill(?:ing|ed)? (?:my|your|him|her|them)sel(?:f|ves)|kill me\b|end(?:ing)? (?:it all|my life|my own life|everything|things for good)|"
-    r"tak(?:e|ing) my (?:own )?life|(?:want|wanna|going|ready|plan\w*|wish\w*|rather|better off)(?: (?:to|be|i was|i were))? (?:die|dead|dying)|(?:do not|don'?t|dont) want to (?:live|be alive|wake up|exist|be here)|"
-    r"no (?:reason|point) (?:to|in|for) (?:live|living|go on|going on)|can(?:not|'?t) go on\b|(?:hurt|harm|cut|cutting|hurting|harming|burn)(?:ing)? (?:my|your)sel(?:f|ves)|self ?-?harm\w*|"
-    r"overdos\w*|\bod on\b|jump(?:ing)? (?:off|in front)|hang(?:ing)? myself|kms|unalive\w*|(?:hurt|harm|kill|stab)(?:ing)? (?:someone|somebody|him|her|them|people|my (?:mum|mom|mother|dad|father|parents|family|wife|husband|partner|son|daughter|kids?|child(?:ren)?|baby|brother|sister|neighbou?r|boss|girlfriend|boyfriend))|"
-    r"goodbye (?:letter|note)|voices (?:tell|telling|told|want|say)\w*(?: to)? (?:me )?(?:to )?(?:kill|die|hurt|jump|cut))",
-    re.I,
-)
-_LEET = str.maketrans({"1": "i", "0": "o", "3": "e", "@": "a", "$": "s", "!": "i", "’": "'"})
-
-
-def is_crisis(text: str) -> bool:
-    """Whether the words are those of someone who may be in danger; rather once too often."""
-    plain = " ".join(text.split())
-    spaced = re.sub(r"[*._\-]+(?=\w)", "", plain.translate(_LEET))
-    return bool(CRISIS.search(plain) or CRISIS.search(plain.translate(_LEET)) or CRISIS.search(spaced))
 
 
 def aspects_of(text: str, least: int = 1) -> list[Aspect]:

@@ -37,7 +37,8 @@ from stillhouse.corpus.readers import Losses, Post, read_posts
 from stillhouse.corpus.selection import Activity, CappedPosts, Funnel, Rule, gini, regular_users
 from stillhouse.corpus.spans import Span
 from stillhouse.corpus.unsearchable import LEFT_OUT, Lookup, obscure, tokens
-from stillhouse.methods.forum_qa.aspects import MEDICINES, SYMPTOMS, is_crisis, is_relevant
+from stillhouse.methods.forum_qa.aspects import MEDICINES, SYMPTOMS, is_relevant
+from stillhouse.methods.forum_qa.crisis import is_crisis
 
 MOST_WORDS = 400
 """Longer posts are left out: a passage should be one story."""

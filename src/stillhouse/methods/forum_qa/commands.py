@@ -17,7 +17,7 @@ from stillhouse.corpus.spans import occurrences
 from stillhouse.corpus.squad import Question, read_squad, split_questions, write_squad
 from stillhouse.methods.forum_qa import sheet as sheets
 from stillhouse.methods.forum_qa.ask import HELP, SAFETY, Reply, highlighted, open_run, replies
-from stillhouse.methods.forum_qa.aspects import is_crisis
+from stillhouse.methods.forum_qa.crisis import is_crisis
 
 
 def ask(

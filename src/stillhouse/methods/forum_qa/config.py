@@ -59,14 +59,16 @@ class Config:
     """No longer span is given as an answer."""
     windows_without: float = 0.5
     """Train on at most so many windows without an answer to one with."""
+    unlabelled: float = 2.0
+    """Train students on so many further questions to a train question that only the teacher answers: train questions asked of other train passages. 0 for none."""
     student: str = ""
     """Folder of a small encoder with the teacher's tokenizer to start from; by default one is made."""
     layers: int = 2
     """Layers of the student."""
     feed_forward: int = 0
     """Its feed-forward width; 0 takes a quarter of the teacher's."""
-    init: Literal["first", "spread", "random"] = "first"
-    """Where its first weights come from: the teacher's first layers, layers spread over it, or chance."""
+    init: Literal["first", "spread", "random"] = "spread"
+    """Where its first weights come from: layers spread over the teacher, its first layers, or chance. Feed-forward parts that are cut are refitted."""
     prune_vocabulary: bool = True
     """Keep only the word pieces that the passages use; other words are cut into smaller pieces."""
     updates: int = 600
@@ -87,7 +89,7 @@ class Config:
     def __post_init__(self) -> None:
         require(0 <= self.hard_weight <= 1, f"hard_weight is {self.hard_weight}", "choose 0 to 1")
         require(self.temperature > 0, f"temperature is {self.temperature}", "give a number above 0")
-        require(self.windows_without >= 0 and self.unanswerable >= 0, "windows_without or unanswerable below 0", "give 0 or more")  # fmt: skip
+        require(min(self.windows_without, self.unanswerable, self.unlabelled) >= 0, "windows_without, unanswerable or unlabelled below 0", "give 0 or more")  # fmt: skip
         require(0 <= self.top_share < 1, f"top_share is {self.top_share}", "choose 0 or more, below 1")
         require(
             min(self.updates, self.teacher_updates, self.layers, self.batch, self.cap, self.k, self.users, self.max_answer_tokens) >= 1,

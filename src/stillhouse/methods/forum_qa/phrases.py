@@ -279,6 +279,11 @@ OFF_TOPIC = (
     "Has anyone seen the match last night?", "My parcel is three days late and the courier blames the rain.", "What laptop would you buy for under {amount}?", "The new cafeteria tea is weak.",
     "Happy birthday {member}!", "I found a recipe for lentil soup that needs no blender.", "Which series should I watch next?", "The forum search is broken again on my tablet.", "I painted the fence green and regret it.",
 )  # fmt: skip
+DANGER = (
+    "I can't go on like this and I want to die.", "The voices tell me to jump and I am scared I will.", "There is no way out, they would be better off without me.",
+    "I have been cutting myself again.", "I wrote a goodbye letter last night.", "I keep thinking of ending it all.", "I am afraid that I will hurt my brother.",
+)  # fmt: skip
+"""Posts that must be neither released nor read."""
 ADVICE = (
     "sleep eight hours", "go for a run every day", "eat more greens", "call a friend each evening", "write a list of chores", "take the bus one stop further", "read ten pages a day", "keep a budget", "pick up an old hobby", "drink less coffee",
 )  # fmt: skip

@@ -267,7 +267,7 @@ def _untold(random: Random, facts: Sequence[tuple[str, Subject]], answered: int)
 
 
 def make_forum(users: int, seed: int) -> list[Written]:
-    """All posts of a forum in the order of time: regular users, passers-by, one flood, moderators, bots, copies, empty posts."""
+    """All posts of a forum in the order of time: regular users, passers-by, one flood, moderators, bots, copies, empty posts, people in danger."""
     random = np.random.default_rng(derive_seed("forum", seed))
     members = [f"{_pick(random, ('blue', 'quiet', 'north', 'paper', 'night', 'mossy'))}{_pick(random, ('Fox', 'heron', '_owl', 'kite', 'River', '_moth'))}{i}" for i in range(users)]  # fmt: skip
     start = datetime(2021, 1, 1, tzinfo=UTC)
@@ -283,7 +283,7 @@ def make_forum(users: int, seed: int) -> list[Written]:
                 made.append(_off_topic(persona, f"{number}-{k}", when))
             else:
                 made.append(write_post(persona, f"{number}-{k}", when))
-    made += _noise(random, made, start)
+    made += [*_noise(random, made, start), *_in_danger(random, made, start)]
     return sorted(made, key=lambda w: (w.post.time, w.post.id))
 
 
@@ -311,6 +311,17 @@ def _noise(random: Random, made: Sequence[Written], start: datetime) -> list[Wri
             copy = Post(f"c{i}", first.post.user, first.post.time + 3600, first.post.text, first.post.thread)
             noise.append(Written(copy, first.golds, first.personal))
     return noise
+
+
+def _in_danger(random: Random, made: Sequence[Written], start: datetime) -> list[Written]:
+    """A few posts of members who may be in danger."""
+    posts = []
+    for i in range(max(len(p.DANGER), len(made) // 200)):
+        when = (start + timedelta(days=float(random.random()) * 900)).timestamp()
+        aspect = _pick(random, [a.name for a in ASPECTS])
+        text = f"{p.DANGER[i % len(p.DANGER)]} It is about {aspect} and my symptoms, for {2 + i} weeks now."
+        posts.append(Written(Post(f"d{i}", _pick(random, [w.post.user for w in made]), when, text, "help")))
+    return posts
 
 
 def write_export(forum: Sequence[Written], path: Path) -> None:

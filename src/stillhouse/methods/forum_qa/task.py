@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,11 +13,12 @@ from transformers import PreTrainedModel
 
 from stillhouse.core.errors import require
 from stillhouse.core.run import Run
-from stillhouse.core.seeding import seed_everything
+from stillhouse.core.seeding import derive_seed, seed_everything
 from stillhouse.corpus.squad import QuestionSet
+from stillhouse.encoders.batches import assemble
 from stillhouse.encoders.data import Texts
-from stillhouse.encoders.inherit import inherit
-from stillhouse.encoders.models import Shape, electra_config, load_config, shape_of
+from stillhouse.encoders.inherit import inherit, refit_feed_forward
+from stillhouse.encoders.models import Batch, Shape, electra_config, load_config, shape_of
 from stillhouse.encoders.tokens import (
     Vocabulary,
     load_tokenizer,
@@ -26,8 +28,12 @@ from stillhouse.encoders.tokens import (
 )
 from stillhouse.methods.forum_qa.config import Config
 from stillhouse.methods.forum_qa.reader import load_reader_model, new_reader_model, reader_source
-from stillhouse.methods.forum_qa.training import Lesson, Trained, get_teacher, teacher_scores
-from stillhouse.methods.forum_qa.windows import Windows, make_windows, training_windows
+from stillhouse.methods.forum_qa.training import Lesson, Teaching, Trained, get_teacher
+from stillhouse.methods.forum_qa.unlabelled import unlabelled_questions
+from stillhouse.methods.forum_qa.windows import Windows, join_windows, make_windows, training_windows
+
+REFITTED = 128
+"""Windows on which feed-forward parts are refitted: some 8,000 tokens."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Task:
     """Of the train questions, in the student's ids."""
     windows: Windows
     """Those that are trained on."""
+    unlabelled: Windows
+    """Of questions without a gold answer, for the teacher to answer."""
 
     def fresh_student(self) -> PreTrainedModel:
         """A student with its first weights: what fits of the teacher's, its head among it."""
@@ -51,9 +59,13 @@ class Task:
         if config.student:
             return load_reader_model(Path(config.student))
         pad = int(self.vocabulary.tokenizer.pad_token_id)
-        student: Any = new_reader_model(electra_config(self.shape, len(self.vocabulary), config.max_tokens, pad))
+        student: Any = new_reader_model(
+            electra_config(self.shape, len(self.vocabulary), config.max_tokens, pad, dropout=0.0)
+        )
         if config.init != "random":
             inherit(student, teacher, self.vocabulary.teacher_ids, config.init)
+            if shape_of(student.config).feed_forward < shape_of(teacher.config).feed_forward:
+                refit_feed_forward(student, teacher, self._batches_for_refit(), config.init)
             with torch.no_grad():
                 for ours, theirs in zip(
                     student.qa_outputs.parameters(), cast(Any, teacher).qa_outputs.parameters(), strict=True
@@ -61,12 +73,23 @@ class Task:
                     ours.copy_(theirs)
         return cast(PreTrainedModel, student)
 
+    def _batches_for_refit(self) -> Iterator[Batch]:
+        """Some windows in the teacher's ids."""
+        items = self.windows.items.mapped(self.vocabulary.teacher_ids)
+        random = np.random.default_rng(derive_seed("refit", self.config.seed))
+        index = random.permutation(len(items))[:REFITTED]
+        pad = int(self.teacher.reader.tokenizer.pad_token_id)
+        return (assemble(items, index[i : i + 32], pad) for i in range(0, len(index), 32))
+
     def lesson(self, hard_weight: float) -> Lesson:
-        """Gold answers and the teacher's scores, in these shares."""
+        """Gold answers and what the teacher says, in these shares; with a teacher, unlabelled questions too."""
         if hard_weight == 1:
             return Lesson(self.windows)
-        told = teacher_scores(self.teacher.reader, self.windows, self.vocabulary.teacher_ids)
-        return Lesson(self.windows, told, hard_weight, self.config.temperature)
+        config, theirs = self.config, self.teacher.reader.model
+        windows = join_windows(self.windows, self.unlabelled)
+        items = windows.items.mapped(self.vocabulary.teacher_ids)
+        teaching = Teaching(theirs, items, hard_weight, config.temperature)
+        return Lesson(windows, teaching, len(self.unlabelled))
 
 
 def open_task(config: Config, questions: QuestionSet, run: Run) -> Task:
@@ -80,7 +103,11 @@ def open_task(config: Config, questions: QuestionSet, run: Run) -> Task:
     vocabulary, shape = _student_of(config, questions, teacher, theirs)
     require(shape.layers <= theirs.layers, f"a student of {shape.layers} layers is deeper than its teacher of {theirs.layers}", f"use --layers {theirs.layers} or less")  # fmt: skip
     windows = make_windows(vocabulary.tokenizer, questions.train, config.max_tokens, config.stride)
-    return Task(config, questions, teacher, vocabulary, shape, windows, training_windows(windows, config.windows_without, config.seed))  # fmt: skip
+    trained_on = training_windows(windows, config.windows_without, config.seed)
+    wanted = round(config.unlabelled * len(questions.train))
+    asked = unlabelled_questions(questions.train, wanted, config.seed)
+    unlabelled = make_windows(vocabulary.tokenizer, asked, config.max_tokens, config.stride)
+    return Task(config, questions, teacher, vocabulary, shape, windows, trained_on, unlabelled)
 
 
 def _student_of(config: Config, questions: QuestionSet, teacher: Trained, theirs: Shape) -> tuple[Vocabulary, Shape]:

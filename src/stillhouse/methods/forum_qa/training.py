@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from stillhouse.core.cache import cache_root, cached_folder
+from stillhouse.core.cache import cache_root
 from stillhouse.core.files import content_hash, make_folder_atomically, read_json, write_json
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import derive_seed, seed_everything
 from stillhouse.core.training import Fitted, Stateful, fit
 from stillhouse.corpus.squad import Question, QuestionSet
-from stillhouse.encoders.batches import Schedule, assemble
-from stillhouse.encoders.models import load_config, to_best_device, weights_hash
+from stillhouse.encoders.batches import Items, Schedule, assemble
+from stillhouse.encoders.models import load_config, to_best_device
 from stillhouse.encoders.tokens import fingerprint, load_tokenizer
 from stillhouse.encoders.training import Best, Recipe, make_optimizer, set_rate
 from stillhouse.methods.forum_qa.config import Config
@@ -35,7 +35,6 @@ from stillhouse.methods.forum_qa.reader import (
     reader_source,
     require_positions,
     tuned,
-    window_scores,
 )
 from stillhouse.methods.forum_qa.windows import Windows, training_windows
 
@@ -46,14 +45,30 @@ MOST_CHECKED = 160
 
 
 @dataclass(frozen=True)
+class Teaching:
+    """A teacher beside the student: it reads the batch of every update too, and its start and end scores are matched."""
+
+    model: PreTrainedModel
+    items: Items
+    """The lesson's windows in the teacher's ids."""
+    hard_weight: float
+    temperature: float
+
+
+@dataclass(frozen=True)
 class Lesson:
     """What a reader is trained on."""
 
     windows: Windows
-    teacher: list[np.ndarray] | None = None
-    """[2, tokens] the teacher's scores of every window; None to learn from gold answers alone."""
-    hard_weight: float = 1.0
-    temperature: float = 1.0
+    """Those with gold answers first."""
+    teaching: Teaching | None = None
+    """None to learn from gold answers alone."""
+    unlabelled: int = 0
+    """So many windows at the end have no gold answer: the teacher alone says what is right."""
+
+    def gold(self, index: np.ndarray) -> np.ndarray:
+        """Which of some windows have a gold answer (or are known to have none)."""
+        return index < len(self.windows) - self.unlabelled
 
 
 @dataclass(frozen=True)
@@ -71,7 +86,7 @@ class Trained:
 def train_reader(
     reader: Reader, lesson: Lesson, select: Sequence[Question], recipe: Recipe, run: Run, stage: str, seed: int
 ) -> tuple[Best, Fitted]:
-    """L = h L_gold + (1 - h) L_KD; the reader's model ends with the weights of the best F1 on select questions."""
+    """L = h L_gold + (1 - h) L_KD, L_gold over the windows that have one; the reader's model ends with the weights of the best F1 on select questions."""
     model, windows = reader.model, lesson.windows
     optimizer = make_optimizer(model, recipe.rate, recipe.weight_decay)
     schedule = Schedule(windows.items.lengths, recipe.batch, derive_seed(stage, seed))
@@ -103,26 +118,26 @@ def train_reader(
 
 def batch_losses(model: PreTrainedModel, lesson: Lesson, index: np.ndarray) -> dict[str, tuple[float, Tensor]]:
     """Weight and loss, by name, of a batch of windows."""
-    windows = lesson.windows
+    windows, teaching = lesson.windows, lesson.teaching
     batch = assemble(windows.items, index, model.config.pad_token_id)
     inside = allowed(windows, index, batch.first.shape[1]).to(model.device)
     start, end = (masked(scores, inside) for scores in forward(model, batch))
     made: dict[str, tuple[float, Tensor]] = {}
-    if lesson.hard_weight > 0:
-        gold = [torch.from_numpy(side[index]).to(model.device) for side in (windows.starts, windows.ends)]
-        made["span"] = lesson.hard_weight, span_loss(start, end, *gold)
-    if lesson.teacher is not None and lesson.hard_weight < 1:
-        theirs = _padded([lesson.teacher[i] for i in index], start.shape[1]).to(model.device)
-        told = distillation_loss(start, end, masked(theirs[:, 0], inside), masked(theirs[:, 1], inside), lesson.temperature)  # fmt: skip
-        made["distillation"] = 1 - lesson.hard_weight, told
+    hard_weight = teaching.hard_weight if teaching else 1.0
+    known = lesson.gold(index)
+    if hard_weight > 0 and known.any():
+        places = [torch.from_numpy(side[index[known]]).to(model.device) for side in (windows.starts, windows.ends)]
+        rows = torch.from_numpy(known).to(model.device)
+        made["span"] = hard_weight, span_loss(start[rows], end[rows], *places)
+    if teaching:
+        told_start, told_end = (masked(scores, inside) for scores in _told(teaching, index))
+        made["distillation"] = 1 - hard_weight, distillation_loss(start, end, told_start, told_end, teaching.temperature)  # fmt: skip
     return made
 
 
-def _padded(rows: Sequence[np.ndarray], tokens: int) -> Tensor:
-    made = np.zeros((len(rows), 2, tokens), np.float32)
-    for place, row in zip(made, rows, strict=True):
-        place[:, : row.shape[1]] = row
-    return torch.from_numpy(made)
+@torch.no_grad()
+def _told(teaching: Teaching, index: np.ndarray) -> tuple[Tensor, Tensor]:
+    return forward(teaching.model, assemble(teaching.items, index, teaching.model.config.pad_token_id))
 
 
 def select_f1(reader: Reader, questions: Sequence[Question], windows: Windows) -> float:
@@ -206,19 +221,6 @@ def fine_tuned(config: Config, name: str, questions: QuestionSet, run: Run, stag
     best, fitted = train_reader(reader, lesson, questions.select, recipe, run, stage, config.seed)
     note = f"best of select at update {best.update}"
     return Trained(finished(reader, questions), fitted.seconds, fitted.updates, note=note)
-
-
-def teacher_scores(teacher: Reader, windows: Windows, teacher_ids: np.ndarray) -> list[np.ndarray]:
-    """The teacher's [2, tokens] scores of windows in the student's ids; computed once and kept in the cache."""
-    theirs = replace(windows, items=windows.items.mapped(teacher_ids))
-    encoded = theirs.items.first
-    key = (RECIPE, weights_hash(teacher.model), encoded.ids.tobytes(), encoded.offsets.tobytes(), windows.begins.tobytes())  # fmt: skip
-
-    def make(folder: Path) -> None:
-        np.save(folder / "scores.npy", np.concatenate(window_scores(teacher.model, theirs), axis=1).astype(np.float32))
-
-    flat = np.load(cached_folder("reader-scores", key, make) / "scores.npy")
-    return np.split(flat, encoded.offsets[1:-1], axis=1)
 
 
 MakeModel = Callable[[], PreTrainedModel]

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from stillhouse.core.errors import require
 from stillhouse.core.seeding import derive_seed
 from stillhouse.corpus.squad import Question
-from stillhouse.encoders.batches import Items, plain_items
+from stillhouse.encoders.batches import Items, join_items, plain_items
 from stillhouse.encoders.tokens import Encoded
 
 MOST_QUESTION_TOKENS = 48
@@ -55,6 +55,24 @@ class Windows:
         )  # fmt: skip
 
 
+def join_windows(first: Windows, second: Windows) -> Windows:
+    """The windows of two lists of questions as those of one list: the second's are numbered after the first's."""
+    behind = 1 + int(first.question.max(initial=-1))
+
+    def both(name: str) -> np.ndarray:
+        return np.concatenate([getattr(first, name), getattr(second, name)])
+
+    return Windows(
+        join_items([first.items, second.items]),
+        np.concatenate([first.question, second.question + behind]),
+        both("begins"),
+        both("stops"),
+        both("starts"),
+        both("ends"),
+        (*first.cut, *(number + behind for number in second.cut)),
+    )
+
+
 def make_windows(
     tokenizer: PreTrainedTokenizerFast, questions: Sequence[Question], max_tokens: int, stride: int
 ) -> Windows:
@@ -69,6 +87,8 @@ def make_windows(
     Raises:
         UserError: a window is too short for a question and some passage, or the stride for the window.
     """
+    if not questions:
+        return _none()
     asked = [_shortened(tokenizer, q.text) for q in questions]
     most = max((n for _, n in asked), default=0) + tokenizer.num_special_tokens_to_add(pair=True)
     room = max_tokens - most
@@ -95,6 +115,13 @@ def make_windows(
     whole = set(owner[starts > 0].tolist())
     cut = tuple(i for i, q in enumerate(questions) if not q.impossible and i not in whole)
     return Windows(plain_items(encoded), owner, begins, stops, starts, ends, cut)
+
+
+def _none() -> Windows:
+    """Those of no questions; a tokenizer given nothing says nothing of offsets."""
+    no = np.zeros(0, np.int64)
+    encoded = Encoded(no.astype(np.int32), no.astype(np.int8), np.zeros(1, np.int64))
+    return Windows(plain_items(encoded), no, no.astype(np.int32), no.astype(np.int32), no, no, ())
 
 
 def _shortened(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[str, int]:

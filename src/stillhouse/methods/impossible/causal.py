@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
@@ -30,7 +30,7 @@ from stillhouse.core.training import Fitted, Stateful, fit
 from stillhouse.corpus.sentences import first_sentence
 from stillhouse.encoders.models import load_config, to_best_device
 from stillhouse.encoders.tokens import load_tokenizer
-from stillhouse.encoders.training import Recipe, make_optimizer, set_rate
+from stillhouse.encoders.training import Recipe, descend, make_optimizer
 from stillhouse.methods.impossible.config import Size
 
 
@@ -121,11 +121,7 @@ def pretrain_language_model(model: PreTrainedModel, rows: np.ndarray, recipe: Re
         ids = torch.from_numpy(rows[index, : lengths[index].max()]).to(model.device)
         real = ids != pad
         loss = model(input_ids=ids, attention_mask=real.long(), labels=ids.masked_fill(~real, -100)).loss
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        set_rate(optimizer, recipe.rate * recipe.factor(update))
-        optimizer.step()
+        descend(loss, model, optimizer, recipe.rate * recipe.factor(update))
         return {"language model": loss.detach()}
 
     state: dict[str, Stateful] = {"model": model, "optimizer": optimizer}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from stillhouse.core.cache import cache_root
-from stillhouse.core.files import content_hash, make_folder_atomically
+from stillhouse.core.cache import trained_once
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import seed_everything
 from stillhouse.encoders.models import Shape
@@ -122,11 +120,4 @@ def _attention(config: Config, run: Run) -> Callable[[Path], None]:
 
 
 def _once(key: tuple[str, ...], stage: str, run: Run, train: Callable[[], Callable[[Path], None]]) -> Path:
-    """The cached folder of this key; trained in the run's own stage, so that a kill costs no more than elsewhere."""
-    folder = cache_root() / "impossible" / content_hash((RECIPE, torch.__version__, *key))
-    if folder.is_dir():
-        run.log(f"{stage} from the cache: {folder}")
-        return folder
-    make_folder_atomically(folder, train())
-    shutil.rmtree(run.checkpoint_folder / stage, ignore_errors=True)  # the cache has it now
-    return folder
+    return trained_once("impossible", (RECIPE, torch.__version__, *key), run, stage, train)

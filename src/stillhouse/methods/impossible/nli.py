@@ -33,7 +33,7 @@ from stillhouse.encoders.batches import plain_items
 from stillhouse.encoders.data import Texts
 from stillhouse.encoders.models import load_classifier, minilm_folder, to_best_device, weights_hash
 from stillhouse.encoders.tokens import encode, fingerprint, load_tokenizer
-from stillhouse.encoders.training import Recipe, make_optimizer, predict, set_rate
+from stillhouse.encoders.training import Recipe, descend, make_optimizer, predict
 
 PAIRS_AT_ONCE = 4096
 
@@ -139,11 +139,7 @@ def train_attention(
     def step(update: int) -> dict[str, Tensor]:
         index = torch.randint(len(labels), (recipe.batch,))
         loss = nn.functional.cross_entropy(model(a[index], b[index]), labels[index])
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        set_rate(optimizer, recipe.rate * recipe.factor(update))
-        optimizer.step()
+        descend(loss, model, optimizer, recipe.rate * recipe.factor(update))
         return {"critic": loss.detach()}
 
     fit(step, {"model": model, "optimizer": optimizer}, recipe.updates, run, stage="critic", seed=0)

@@ -24,7 +24,9 @@ from stillhouse.methods.impossible.seq2seq import Student, encode_examples, padd
 
 CHECKED = 64
 LONGEST = 48
-SAME = Metric("same", "Same output", "higher", "Share of held-out inputs whose likeliest output, word by word, is the original's.")  # fmt: skip
+SAME = Metric(
+    "same", "Same output", "higher", "Share of held-out inputs whose likeliest output, word by word, is the original's."
+)
 USAGE = """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 tokenizer, model = AutoTokenizer.from_pretrained("FOLDER"), AutoModelForSeq2SeqLM.from_pretrained("FOLDER")

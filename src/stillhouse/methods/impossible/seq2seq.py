@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoModelForSeq2SeqLM,
     GenerationConfig,
@@ -31,7 +31,7 @@ from stillhouse.core.seeding import derive_seed, seed_everything
 from stillhouse.core.training import Fitted, fit
 from stillhouse.encoders.models import load_config, to_best_device
 from stillhouse.encoders.tokens import load_tokenizer
-from stillhouse.encoders.training import Recipe, make_optimizer, set_rate
+from stillhouse.encoders.training import Recipe, descend, make_optimizer
 from stillhouse.methods.impossible.causal import Sampling, Throughput
 from stillhouse.methods.impossible.config import Size
 from stillhouse.methods.impossible.vocabulary import ensure_codes
@@ -149,11 +149,7 @@ def train_student(student: Student, draw: Draw, recipe: Recipe, run: Run, stage:
         inputs, outputs = draw(recipe.batch, np.random.default_rng(derive_seed(stage, seed, update)))
         ids, labels = padded(inputs, pad).to(student.device), padded(outputs, IGNORED).to(student.device)
         loss = model(input_ids=ids, attention_mask=(ids != pad).long(), labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        set_rate(optimizer, recipe.rate * recipe.factor(update))
-        optimizer.step()
+        descend(loss, model, optimizer, recipe.rate * recipe.factor(update))
         return {stage: loss.detach()}
 
     fitted = fit(step, {"model": model, "optimizer": optimizer}, recipe.updates, run, stage=stage, seed=seed)

@@ -181,7 +181,11 @@ def take_census_of(config: Config, train: GraphSet, words: Words, *, quiet: bool
 
 
 def summary_of(config: Config, census: Census) -> Summary:
-    """The summary that a config asks for, by budget or by hand."""
+    """The summary that a config asks for, by budget or by hand.
+
+    Raises:
+        UserError: too many tree sets are as frequent as asked.
+    """
     if config.summary == "mixtures":
         if config.trees:
             return mixture_summary(census, config.trees, config.components, labels=config.labels, seed=config.seed)

@@ -37,6 +37,7 @@ from stillhouse.methods.modular_encoder.config import Config
 from stillhouse.methods.modular_encoder.material import make_material
 from stillhouse.methods.modular_encoder.model import CodeEncoder, ExitRow, load_model, save_model
 from stillhouse.methods.modular_encoder.opening import open_encoder, open_tokenizer, source_folder
+from stillhouse.methods.modular_encoder.portable import portable
 from stillhouse.methods.modular_encoder.report import (
     corpus_table,
     curves_of,
@@ -51,7 +52,7 @@ from stillhouse.methods.modular_encoder.search import report_tasks, select_task
 from stillhouse.methods.modular_encoder.training import train
 from stillhouse.methods.modular_encoder.trial import code_trials
 
-__all__ = ["COMMANDS", "PRESETS", "Config", "distill", "estimate", "load"]
+__all__ = ["COMMANDS", "PRESETS", "Config", "distill", "estimate", "load", "portable"]
 
 PRESETS = {
     "laptop": Config(),

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from stillhouse.core.errors import UserError, require
+from stillhouse.core.errors import require
 from stillhouse.core.files import write_json
+from stillhouse.core.onnx_files import write_checked
+from stillhouse.core.portable import Network
 from stillhouse.encoders.batches import padded
 from stillhouse.encoders.multi_exit import MultiExitEncoder, cut_at
 from stillhouse.methods.modular_encoder.model import CodeEncoder, save_model
 
-TOLERANCE = 1e-4
-"""Largest difference of a number of an embedding between the ONNX file and the network."""
 SAMPLES = ("parse a date from a string", "def add(a, b):\n    return a + b", "x")
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 
@@ -95,42 +93,20 @@ class _Plain(nn.Module):
         return self.encoder(input_ids, attention_mask.bool(), (self.at,))[self.at]
 
 
+def network_of(cut: CodeEncoder) -> Network:
+    """A stand-alone model as other tools take it, with texts of several lengths to compare them on."""
+    encoded = cut.tokenized(SAMPLES, "code")
+    ids, mask = padded(encoded, np.arange(len(SAMPLES)), int(cut.tokenizer.pad_token_id))
+    cut.encoder.trunk.config._attn_implementation = "eager"  # the others' kernels cannot be written
+    inputs = {"input_ids": ids, "attention_mask": mask.long()}
+    varying = {name: {1: "tokens"} for name in inputs}
+    return Network("model", _Plain(cut.encoder.cpu()).eval(), inputs, ("sentence_embedding",), varying=varying)
+
+
 def export_onnx(cut: CodeEncoder, path: Path) -> float:
-    """Write the stand-alone model as ONNX; the largest difference to the network on texts of several lengths.
+    """Write the stand-alone model as ONNX; the largest difference to the network.
 
     Raises:
         UserError: onnx or onnxruntime is missing, or the file says something else than the network.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise UserError(f"the package {error.name!r} is not installed", "pip install 'stillhouse[export]'") from error
-    plain = _Plain(cut.encoder.cpu()).eval()
-    cut.encoder.trunk.config._attn_implementation = "eager"  # the others' kernels cannot be written
-    batches = [_batch(cut, SAMPLES), _batch(cut, SAMPLES[:1] * 2)]
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            plain,
-            batches[0],
-            str(path),
-            input_names=["input_ids", "attention_mask"],
-            output_names=["embedding"],
-            dynamic_axes={name: {0: "batch", 1: "tokens"} for name in ("input_ids", "attention_mask")},
-            opset_version=17,
-            dynamo=False,
-        )
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        gaps = []
-        for ids, mask in batches:
-            said = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0]
-            gaps.append(float(np.abs(said - plain(ids, mask).numpy()).max()))
-    require(max(gaps) < TOLERANCE, f"{path} differs from the network by {max(gaps):.2g}", "report this as a bug")
-    return max(gaps)
-
-
-def _batch(cut: CodeEncoder, texts: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    encoded = cut.tokenized(texts, "code")
-    ids, mask = padded(encoded, np.arange(len(texts)), int(cut.tokenizer.pad_token_id))
-    return ids, mask.long()
+    return write_checked(network_of(cut), path)

@@ -21,7 +21,7 @@ from stillhouse.encoders.batches import Schedule, padded
 from stillhouse.encoders.masked_lm import mask_tokens
 from stillhouse.encoders.models import to_best_device
 from stillhouse.encoders.multi_exit import MultiExitEncoder
-from stillhouse.encoders.training import Recipe
+from stillhouse.encoders.training import Recipe, descend
 from stillhouse.methods.modular_encoder.config import Config
 from stillhouse.methods.modular_encoder.losses import (
     contextual_loss,
@@ -128,25 +128,12 @@ def pretrain(encoder: MultiExitEncoder, material: Material, config: Config, run:
             losses["context"] = weighted_sum(
                 {i: contextual_loss(heads.context_logits(h, i), same) for i, h in states.items()}, weights
             )
-        _update(
-            optimizer,
-            both,
-            words + contextual * losses.get("context", torch.zeros(())),
-            recipe.rate * recipe.factor(update),
-        )
+        loss = words + contextual * losses.get("context", torch.zeros(()))
+        descend(loss, both, optimizer, recipe.rate * recipe.factor(update))
         return losses
 
     state: dict[str, Any] = {"encoder": encoder, "heads": heads, "optimizer": optimizer}
     return fit(step, state, recipe.updates, run, stage=f"{name}pre-training", seed=config.seed)
-
-
-def _update(optimizer: torch.optim.Optimizer, module: nn.Module, loss: Tensor, rate: float) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["factor"]
-    optimizer.step()
 
 
 def two_rate_optimizer(encoder: MultiExitEncoder, module: nn.Module, config: Config) -> torch.optim.Optimizer:
@@ -225,7 +212,7 @@ def finetune(
         of = int(code[update])
         losses = pair_losses(encoder, scales, sets[of], schedules[of][int(before[update])], config, pad_id, weights)
         total = losses["contrast"] + config.self_distillation * losses.get("self-distillation", torch.zeros(()))
-        _update(optimizer, both, total, recipe.rate * recipe.factor(update))
+        descend(total, both, optimizer, recipe.rate * recipe.factor(update))
         ledger.add(sets[of].kind)
         return losses
 

@@ -109,7 +109,11 @@ class Workshop:
         return Recipe(c.updates, c.labelled_batch, c.learning_rate, 0.9, c.weight_decay, shift=c.shift, mirror=c.mirror)
 
     def student(self) -> nn.Module:
-        """The small network with the initial weights that all arms share."""
+        """The small network with the initial weights that all arms share.
+
+        Raises:
+            UserError: it is to start from a source, and none has its network.
+        """
         network = self.untrained()
         if self.config.initial == "broad":
             load_body(network, self.broad().network)

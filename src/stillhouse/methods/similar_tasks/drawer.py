@@ -171,7 +171,11 @@ def weights_of(scores: Sequence[Score], likeness: np.ndarray, config: Config) ->
 
 
 def soft_targets(drawer: Drawer, weights: np.ndarray, pool: Tensor, config: Config) -> list[SoftTargets]:
-    """Soft outputs on the whole pool of the sources that have a weight, the heaviest first."""
+    """Soft outputs on the whole pool of the sources that have a weight, the heaviest first.
+
+    Raises:
+        UserError: a source gives something that is not a number.
+    """
     targets = []
     for i in np.argsort(-weights, kind="stable"):
         if weights[i] > 0:

@@ -1,4 +1,4 @@
-"""Networks as ONNX files: written, turned into int8, and run."""
+"""Networks as ONNX files: written, checked, turned into int8, and run."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from stillhouse.core.portable import Arrays, Call, Network
 
 Int8 = Literal["dynamic", "static"]
 CALIBRATION_BATCH = 32
+TOLERANCE = 1e-4
+"""The largest difference from the original's outputs, as a share of their largest value, that float32 may have."""
 FIRST_ITEMS = 4
 """Items that the exporter sees; the first axis is free."""
 
@@ -77,6 +79,28 @@ def write_onnx(network: Network, path: Path) -> None:
             f"{network.name} cannot be written as ONNX ({first_line(error)})", "export another format"
         ) from error
     tidy(path, {name: {0: "items", **network.varying.get(name, {})} for name in network.inputs})
+
+
+def write_checked(network: Network, path: Path) -> float:
+    """Write the network as ONNX and run the file on the network's inputs.
+
+    Returns:
+        The largest difference from the network's outputs.
+
+    Raises:
+        UserError: a package is missing, an operation has no counterpart in ONNX, or the file says something else: more than
+            `TOLERANCE` of the largest output.
+    """
+    require_onnx()
+    write_onnx(network, path)
+    inputs = numpy_of(network.inputs)
+    pairs = list(zip(onnx_call(path)(inputs), torch_call(network)(inputs), strict=True))
+    difference, scale = (
+        max(float(np.abs(a).max()) for a in arrays) for arrays in ([x - y for x, y in pairs], [y for _, y in pairs])
+    )
+    if not difference <= TOLERANCE * scale:  # also where it is not a number
+        raise UserError(f"{path.name} differs from the network by {difference:.2g}", "use --format transformers")
+    return difference
 
 
 def tidy(path: Path, axes: Mapping[str, Mapping[int, str]]) -> None:
