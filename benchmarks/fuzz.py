@@ -98,8 +98,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [reader.name for reader in READERS]
     parser.add_argument("--reader", choices=names, action="append", help="only these")
-    parser.add_argument("--inputs", type=int, default=200_000, help="at most this many a reader")
-    parser.add_argument("--seconds", type=float, default=20, help="processor seconds a reader")
+    parser.add_argument("--inputs", type=int, default=150_000, help="at most this many a reader")
+    parser.add_argument("--seconds", type=float, default=9, help="processor seconds a reader")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--guided", type=int, default=0, help="seconds a reader with atheris, beside the others")
     given = parser.parse_args()
