@@ -111,7 +111,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """`json.loads` of somebody's text: what is nested too deep, or holds halves of characters, is a ValueError too."""
+    """`json.loads` of somebody's text.
+
+    Raises:
+        ValueError: it is not JSON, is nested too deep, or holds halves of characters.
+    """
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
         value = json.loads(text)

@@ -58,7 +58,9 @@ RIDGE = 1e-2
 
 
 @torch.no_grad()
-def refit_feed_forward(student: PreTrainedModel, teacher: PreTrainedModel, batches: Iterable[Batch], layers: str) -> list[float]:  # fmt: skip
+def refit_feed_forward(
+    student: PreTrainedModel, teacher: PreTrainedModel, batches: Iterable[Batch], layers: str
+) -> list[float]:
     """Cut the feed-forward parts by what they do on some texts, and fit what is left to what the whole did.
 
     With a the activations of a teacher layer's neurons on all tokens and C their covariance, the neurons with the largest
@@ -92,7 +94,9 @@ def _activation_moments(teacher: Any, batches: Iterable[Batch], layers: list[int
     """Mean and covariance of the feed-forward activations of some layers over all real tokens."""
     seen: dict[int, Tensor] = {}
     inner: Any = encoder_layers(teacher)
-    handles = [inner[k].intermediate.register_forward_hook(lambda _m, _i, out, k=k: seen.__setitem__(k, out)) for k in layers]  # fmt: skip
+    handles = [
+        inner[k].intermediate.register_forward_hook(lambda _m, _i, out, k=k: seen.__setitem__(k, out)) for k in layers
+    ]
     count, sums, squares = 0, dict.fromkeys(layers, torch.zeros(())), dict.fromkeys(layers, torch.zeros(()))
     was_training = teacher.training
     teacher.eval()

@@ -40,7 +40,11 @@ def marker_ids(tokenizer: PreTrainedTokenizerFast, markers: Sequence[str]) -> Id
 
     found = tuple(tuple(sorted({last(m), last(f"a {m}")})) for m in markers)
     known = all(i != tokenizer.unk_token_id for ids in found for i in ids)
-    require(known, f"the tokenizer has no piece for {' or '.join(markers)}", "use an encoder whose tokenizer knows punctuation")  # fmt: skip
+    require(
+        known,
+        f"the tokenizer has no piece for {' or '.join(markers)}",
+        "use an encoder whose tokenizer knows punctuation",
+    )
     return found
 
 
@@ -82,7 +86,10 @@ class MarkedPairForSequenceClassification(PreTrainedModel):
         """Logits, and the encoder's hidden states and attention where they are asked for."""
         given["return_dict"] = True
         made = self.encoder(input_ids=input_ids, **given)
-        found = [marker_states(made.last_hidden_state, input_ids, self.get_buffer(f"marker_{i}")) for i in range(self.markers)]  # fmt: skip
+        found = [
+            marker_states(made.last_hidden_state, input_ids, self.get_buffer(f"marker_{i}"))
+            for i in range(self.markers)
+        ]
         logits = self.classifier(self.dropout(torch.cat(found, dim=1)))
         return SequenceClassifierOutput(logits=logits, hidden_states=made.hidden_states, attentions=made.attentions)
 
@@ -118,6 +125,8 @@ def open_classifier(folder: Path) -> PreTrainedModel:
         return load_classifier(folder)
     require((folder / HEAD).is_file(), f"the classifier in {folder} has no {HEAD}", "restore the folder")
     names = [str(name) for _, name in sorted(config.id2label.items())]
-    model = MarkedPairForSequenceClassification(load_encoder(folder), names, tuple(tuple(ids) for ids in config.pair_markers))  # fmt: skip
+    model = MarkedPairForSequenceClassification(
+        load_encoder(folder), names, tuple(tuple(ids) for ids in config.pair_markers)
+    )
     model.classifier.load_state_dict(load_file(folder / HEAD))
     return model

@@ -39,11 +39,12 @@ from stillhouse.methods.forum_qa.arms import plain_arms, reader_arms
 from stillhouse.methods.forum_qa.commands import COMMANDS
 from stillhouse.methods.forum_qa.config import Config
 from stillhouse.methods.forum_qa.data import dataset_folder, open_data
+from stillhouse.methods.forum_qa.portable import portable
 from stillhouse.methods.forum_qa.reader import Reader, forward, load_reader, new_reader_model
 from stillhouse.methods.forum_qa.task import open_task, shapes_before_training
 from stillhouse.methods.forum_qa.trial import TRIALS
 
-__all__ = ["COMMANDS", "PRESETS", "TRIALS", "Config", "distill", "estimate", "load"]
+__all__ = ["COMMANDS", "PRESETS", "TRIALS", "Config", "distill", "estimate", "load", "portable"]
 
 PRESETS = {
     "laptop": Config(),

@@ -132,6 +132,15 @@ def _with_unanswerable(questions: Sequence[Question], share: float, seed: int) -
     return tuple(made)
 
 
+def questions_of(run: Path, config: Config) -> QuestionSet:
+    """The questions of a finished run: the data set that it built, or the files it was given.
+
+    Raises:
+        UserError: the files are not there any more, or something in them is wrong.
+    """
+    return _folder(run / "dataset") if config.data == "forum" else _from_files(config)
+
+
 def dataset_folder(run: Run) -> Path:
     """Where a run keeps the data set it built: what may be released."""
     return run.folder / "dataset"
