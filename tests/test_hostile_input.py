@@ -218,7 +218,7 @@ def test_a_number_without_end_in_a_tu_set_is_named(tmp_path):
     from stillhouse.graphs.tu import read_tu
 
     (tmp_path / "a.zip").write_bytes(zipped(joined({**TU, "X_graph_labels.txt": "1\n" + "9" * 400 + "\n"})))
-    with pytest.raises(UserError, match="X_graph_labels.txt is not a table of numbers"):
+    with pytest.raises(UserError, match=r"X_graph_labels\.txt is not a table of numbers"):
         read_tu(tmp_path / "a.zip")
 
 
