@@ -48,7 +48,7 @@ READERS = ("minilm", "minilm-4", "minilm-2")
 """Beside the default's teacher, which the part on distillation trains anyway."""
 PUBLIC_SETS = ("covidqa", "xquad")
 PUBLIC = {"passage_characters": 400, "max_tokens": 192, "stride": 64, "compare": "none"}
-SECONDS = {"presidio": 30.0, "rules": 8.0, "speed": 30.0, "stream": 500.0}
+SECONDS = {"presidio": 30.0, "rules": 8.0, "speed": 30.0, "stream": 300.0}
 """Of a free core, of what is not training."""
 PUBLIC_TOKENS = 1.7
 """Of their windows, over those of the made-up forum, which estimates are for."""

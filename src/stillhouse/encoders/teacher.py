@@ -83,7 +83,9 @@ def get_teacher(plan: Plan, data: TextData, run: Run) -> Teacher:
     source = minilm_folder() if plan.source == "minilm" else Path(plan.source)
     if is_classifier(load_config(source)):
         return open_teacher(source, data, plan.max_tokens)
-    require(plan.updates > 0, f"the model in {source} has no classification head", "fine-tune it: --teacher-updates 160")  # fmt: skip
+    require(
+        plan.updates > 0, f"the model in {source} has no classification head", "fine-tune it: --teacher-updates 160"
+    )
     _require_positions(source, plan.max_tokens)
     tokenizer = load_tokenizer(source)
 
@@ -104,7 +106,11 @@ def _folder_hash(folder: Path, tokenizer: PreTrainedTokenizerFast) -> str:
 
 def _require_positions(folder: Path, max_tokens: int) -> None:
     most = most_tokens(load_config(folder))
-    require(max_tokens <= most, f"max_tokens is {max_tokens}, the model in {folder} reads {most}", f"use --max-tokens {most} or less")  # fmt: skip
+    require(
+        max_tokens <= most,
+        f"max_tokens is {max_tokens}, the model in {folder} reads {most}",
+        f"use --max-tokens {most} or less",
+    )
 
 
 def open_teacher(folder: Path, data: TextData, max_tokens: int) -> Teacher:
@@ -142,8 +148,12 @@ def _reorder(model: PreTrainedModel, order: Sequence[int], class_names: Sequence
 
 
 def _trained(
-    plan: Plan, data: TextData, run: Run, source: str, start: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerFast]]
-) -> Path:  # fmt: skip
+    plan: Plan,
+    data: TextData,
+    run: Run,
+    source: str,
+    start: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerFast]],
+) -> Path:
     """Fine-tune what `start` gives, or find it in the cache; its folder."""
     key = (
         RECIPE,
@@ -189,5 +199,7 @@ def _from_scratch(plan: Plan, data: TextData, run: Run) -> tuple[PreTrainedModel
     seed = derive_seed("pretraining", plan.seed)
     pretrain(MaskedLM(model), items, special, int(tokenizer.mask_token_id), recipe, run, "pretraining", seed)
     if plan.markers:
-        model = MarkedPairForSequenceClassification(cast(PreTrainedModel, model.base_model), data.class_names, marker_ids(tokenizer, plan.markers))  # fmt: skip
+        model = MarkedPairForSequenceClassification(
+            cast(PreTrainedModel, model.base_model), data.class_names, marker_ids(tokenizer, plan.markers)
+        )
     return model, tokenizer

@@ -36,7 +36,17 @@ PRESETS = {
     "laptop": Config(),
     "paper": Config(
         data="biored",
-        arms=("rules", "naive_bayes", "random_forest", "linear", "encoder", "adapted_encoder", "generative", "labels_only", "student"),
+        arms=(
+            "rules",
+            "naive_bayes",
+            "random_forest",
+            "linear",
+            "encoder",
+            "adapted_encoder",
+            "generative",
+            "labels_only",
+            "student",
+        ),
         protocol="all",
         costly=True,
         teacher_updates=9000,
@@ -51,7 +61,7 @@ PRESETS = {
         feed_forward=1536,
         embedding=0,
     ),
-}  # fmt: skip
+}
 
 
 # the graph's commands need no torch: what trains is imported when it is asked for

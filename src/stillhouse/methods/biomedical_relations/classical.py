@@ -103,7 +103,11 @@ class Linear:
     def save(self, folder: Path) -> None:
         """Write weights and vocabulary."""
         folder.mkdir(parents=True, exist_ok=True)
-        parts = {"weights": self.weights.astype(np.float32), "bias": self.bias.astype(np.float32), "idf": self.vectors.idf}  # fmt: skip
+        parts = {
+            "weights": self.weights.astype(np.float32),
+            "bias": self.bias.astype(np.float32),
+            "idf": self.vectors.idf,
+        }
         save_file(parts, folder / "linear.safetensors", {"kind": self.kind})
         write_json(folder / "vocabulary.json", self.vectors.vocabulary)
 
@@ -126,7 +130,10 @@ class Forest:
     def predict(self, pairs: Sequence[Pair], chunk: int = 512) -> np.ndarray:
         """[pairs, relations] probabilities."""
         rows = self.vectors.tfidf(pairs)
-        return np.concatenate([self._dense(rows[i : i + chunk].toarray()) for i in range(0, len(pairs), chunk)] or [np.zeros((0, self.arrays["values"].shape[1]))])  # fmt: skip
+        return np.concatenate(
+            [self._dense(rows[i : i + chunk].toarray()) for i in range(0, len(pairs), chunk)]
+            or [np.zeros((0, self.arrays["values"].shape[1]))]
+        )
 
     def _dense(self, rows: np.ndarray) -> np.ndarray:
         a, index = self.arrays, np.arange(len(rows))[:, None]
@@ -216,4 +223,9 @@ def _flattened(model: Any, classes: int) -> dict[str, np.ndarray]:
     made = {name: np.concatenate(found) for name, found in parts.items()}
     small = {name: made[name].astype(np.int32) for name in ("left", "right", "feature")}
     # thresholds lie between two float32 values: rounded to float32 they must not move past the lower one
-    return {**small, "threshold": made["threshold"].astype(np.float64), "values": made["values"], "roots": np.array(roots, np.int32)}  # fmt: skip
+    return {
+        **small,
+        "threshold": made["threshold"].astype(np.float64),
+        "values": made["values"],
+        "roots": np.array(roots, np.int32),
+    }

@@ -71,14 +71,20 @@ def build(
         if not quiet and time.monotonic() - said >= SAY_EVERY_SECONDS:
             said = time.monotonic()
             speed = done.documents / max(done.seconds, 1e-9)
-            print(f"{done.documents:,} documents, {speed:.1f} a second, {done.evidence:,} pieces of evidence", file=sys.stderr, flush=True)  # fmt: skip
+            print(
+                f"{done.documents:,} documents, {speed:.1f} a second, {done.evidence:,} pieces of evidence",
+                file=sys.stderr,
+                flush=True,
+            )
 
     with Graph(graph, write=True) as opened:
         done = reading.build(stream, extraction, opened, counts, seen)
         if quiet:
             return
         print(f"read: {counts.words()}")
-        print(f"{graph}: {done.documents:,} documents in {done.seconds:.1f} s ({done.already:,} were there), {done.new:,} new pieces of evidence")  # fmt: skip
+        print(
+            f"{graph}: {done.documents:,} documents in {done.seconds:.1f} s ({done.already:,} were there), {done.new:,} new pieces of evidence"
+        )
         print(f"in the graph: {reading.describe(opened.sizes())}")
 
 
@@ -155,8 +161,12 @@ def neighbours(
 
 
 def path(
-    one: tyro.conf.Positional[str], two: tyro.conf.Positional[str], graph: Path = Path("kg"), hops: int = 4, json: bool = False
-) -> None:  # fmt: skip
+    one: tyro.conf.Positional[str],
+    two: tyro.conf.Positional[str],
+    graph: Path = Path("kg"),
+    hops: int = 4,
+    json: bool = False,
+) -> None:
     """A shortest way from one concept to another.
 
     Args:
@@ -188,7 +198,13 @@ def evidence(edge: tyro.conf.Positional[tuple[str, ...]], graph: Path = Path("kg
         require(bool(edges), f"no edge between {' and '.join(edge)}", "see: stillhouse kg neighbours NAME")
         told = [(e, queries.evidence(opened, e.id)) for e in edges]
     if json:
-        print(json_module.dumps([{**asdict(e), "evidence": [asdict(f) for f in found]} for e, found in told], indent=1, ensure_ascii=False))  # fmt: skip
+        print(
+            json_module.dumps(
+                [{**asdict(e), "evidence": [asdict(f) for f in found]} for e, found in told],
+                indent=1,
+                ensure_ascii=False,
+            )
+        )
         return
     before, after = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("[", "]")
     for e, found in told:
@@ -200,8 +216,10 @@ def evidence(edge: tyro.conf.Positional[tuple[str, ...]], graph: Path = Path("kg
 
 
 def export(
-    out: tyro.conf.Positional[str], format: Literal["turtle", "graphml", "neo4j-csv", "cypher", "sparql-endpoint"] = "turtle", graph: Path = Path("kg")
-) -> None:  # fmt: skip
+    out: tyro.conf.Positional[str],
+    format: Literal["turtle", "graphml", "neo4j-csv", "cypher", "sparql-endpoint"] = "turtle",
+    graph: Path = Path("kg"),
+) -> None:
     """Write the graph for another tool, or send it to a SPARQL endpoint.
 
     Args:
@@ -213,10 +231,14 @@ def export(
         if format == "sparql-endpoint":
             print(f"{out}: {send(opened, out):,} triples sent")
         else:
-            print(f"{out}: {WRITERS[format](opened, Path(out)):,} {'triples' if format == 'turtle' else 'edges'} written")  # fmt: skip
+            print(
+                f"{out}: {WRITERS[format](opened, Path(out)):,} {'triples' if format == 'turtle' else 'edges'} written"
+            )
 
 
-def page(name: tyro.conf.Positional[str], out: Path = Path("neighbourhood.html"), graph: Path = Path("kg"), most: int = 16) -> None:  # fmt: skip
+def page(
+    name: tyro.conf.Positional[str], out: Path = Path("neighbourhood.html"), graph: Path = Path("kg"), most: int = 16
+) -> None:
     """A page with a concept's neighbourhood and the sentences behind every edge.
 
     Args:
@@ -252,9 +274,11 @@ def normalise(documents: tyro.conf.Positional[Path], dictionaries: str = "", for
     found = measure(read_documents(documents, counts, format), open_dictionaries(dictionaries))
     print(counts.words())
     for row in found:
-        print(f"{row.type:10} {row.mentions:6,} mentions  right {row.right / max(1, row.mentions):.1%}  wrong {row.wrong / max(1, row.mentions):.1%}  "
-              f"ambiguous {row.ambiguous / max(1, row.mentions):.1%}  unknown {row.unknown / max(1, row.mentions):.1%}  "
-              f"in the dictionaries {row.reachable / max(1, row.mentions):.1%}  document-level accuracy {row.concepts_right / max(1, row.concepts):.1%} of {row.concepts:,} concepts")  # fmt: skip
+        print(
+            f"{row.type:10} {row.mentions:6,} mentions  right {row.right / max(1, row.mentions):.1%}  wrong {row.wrong / max(1, row.mentions):.1%}  "
+            f"ambiguous {row.ambiguous / max(1, row.mentions):.1%}  unknown {row.unknown / max(1, row.mentions):.1%}  "
+            f"in the dictionaries {row.reachable / max(1, row.mentions):.1%}  document-level accuracy {row.concepts_right / max(1, row.concepts):.1%} of {row.concepts:,} concepts"
+        )
         for words, wanted, got in row.misses[:most]:
             print(f"    {words!r}: {wanted}, not {got or 'found'}")
 

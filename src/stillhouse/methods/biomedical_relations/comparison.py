@@ -71,7 +71,9 @@ class Workshop:
         if arm == "encoder":
             teacher = self.teacher
         else:
-            teacher = train_encoder(self.config, self.data, self.train, self.run, str(adapted(self.config, self.data, self.run)))  # fmt: skip
+            teacher = train_encoder(
+                self.config, self.data, self.train, self.run, str(adapted(self.config, self.data, self.run))
+            )
         made = Encoder(arm, teacher.model, teacher.tokenizer, self.config.max_tokens, self.data.blind)
         return Made(made, teacher.training_seconds or 0.0, self.config.teacher_updates, teacher.folder)
 
@@ -129,8 +131,18 @@ def calibrated(extractor: Extractor, config: Config, data: RelationData) -> Extr
     allowed = tuple(sorted(tuple(sorted(pair)) for pair in data.allowed))
     return Extraction(
         extractor,
-        About(extractor.kind, data.relations, allowed, temperature, config.threshold, False, config.max_tokens, data.blind, data.name),
-    )  # fmt: skip
+        About(
+            extractor.kind,
+            data.relations,
+            allowed,
+            temperature,
+            config.threshold,
+            False,
+            config.max_tokens,
+            data.blind,
+            data.name,
+        ),
+    )
 
 
 def _arm(name: str, one: Made, made: Extraction, folder: Path, data: RelationData, config: Config, run: Run) -> Arm:
@@ -206,7 +218,11 @@ def protocol(config: Config, data: RelationData, run: Run) -> list[Trial]:
     sets: list[tuple[str, Examples]] = []
     if config.protocol in ("imbalance", "all"):
         even = balanced(data.train, config.seed)
-        sets += [("natural", data.train), ("balanced", even), ("natural, as few", some_of(data.train, len(even), config.seed))]  # fmt: skip
+        sets += [
+            ("natural", data.train),
+            ("balanced", even),
+            ("natural, as few", some_of(data.train, len(even), config.seed)),
+        ]
     if config.protocol in ("curve", "all"):
         sizes = [n for n in CURVE if n < len(data.train)]
         sets += [(f"{n} pairs", some_of(data.train, n, config.seed)) for n in sizes]
@@ -242,4 +258,4 @@ def choose_denial(extraction: Extraction, data: RelationData, judge: Callable[[E
     return max(options, key=judge) if data.select_documents else options[0]
 
 
-__all__ = ["ROLES", "Made", "Trial", "Workshop", "choose_denial", "make_arms", "protocol", "some_of", "training_pairs"]  # fmt: skip
+__all__ = ["ROLES", "Made", "Trial", "Workshop", "choose_denial", "make_arms", "protocol", "some_of", "training_pairs"]

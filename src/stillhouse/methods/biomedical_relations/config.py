@@ -103,7 +103,11 @@ class Config:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.arms) - set(ARMS))
         require(not unknown, f"no extractor {unknown[0] if unknown else ''!r}", f"choose from {', '.join(ARMS)}")
-        require("student" in self.arms and "encoder" in self.arms, "the arms lack student or encoder", "the student is what a run makes, the encoder its teacher: keep both")  # fmt: skip
+        require(
+            "student" in self.arms and "encoder" in self.arms,
+            "the arms lack student or encoder",
+            "the student is what a run makes, the encoder its teacher: keep both",
+        )
         require(
             self.labelled_pairs >= 0 and self.examples >= 0,
             "labelled_pairs or examples below 0",

@@ -25,14 +25,24 @@ _BIORED = "https://github.com/bengisucam/bc_bioredProject, biored/data/files (Pu
 _CHEMPROT = "https://github.com/allenai/scibert, data/text_classification/chemprot"
 _GAD = "https://github.com/BioMedBERT/biomedbert, datasets/RE/GAD/1"
 FILES = {
-    "biored_Train": PublicFile("biored/biored_Train.txt", _BIORED, "57f96059c1dc5b8a738ee0b7ec5254cf38a1cbb50cd12682809cad627f8c6b36"),
-    "biored_Dev": PublicFile("biored/biored_Dev.txt", _BIORED, "b648faefe4d8b76029746afbec437f31398ce35d2e691eb734aaac5db5dc5736"),
-    "chemprot_train": PublicFile("chemprot/chemprot_train.txt", _CHEMPROT, "ab17b85c4fb869b2338d7c9617414e63f3c7225e5005920b18d9cd996f1049d8"),
-    "chemprot_dev": PublicFile("chemprot/chemprot_dev.txt", _CHEMPROT, "bfe8f39e5146ad4bb16b23707dade850546a305047bc666f6f6824c6a7e3df2f"),
-    "chemprot_test": PublicFile("chemprot/chemprot_test.txt", _CHEMPROT, "372249c85ffea6d9a18dc5168cf45841b3d79b03412d6c620381cfc0dd3d6d49"),
+    "biored_Train": PublicFile(
+        "biored/biored_Train.txt", _BIORED, "57f96059c1dc5b8a738ee0b7ec5254cf38a1cbb50cd12682809cad627f8c6b36"
+    ),
+    "biored_Dev": PublicFile(
+        "biored/biored_Dev.txt", _BIORED, "b648faefe4d8b76029746afbec437f31398ce35d2e691eb734aaac5db5dc5736"
+    ),
+    "chemprot_train": PublicFile(
+        "chemprot/chemprot_train.txt", _CHEMPROT, "ab17b85c4fb869b2338d7c9617414e63f3c7225e5005920b18d9cd996f1049d8"
+    ),
+    "chemprot_dev": PublicFile(
+        "chemprot/chemprot_dev.txt", _CHEMPROT, "bfe8f39e5146ad4bb16b23707dade850546a305047bc666f6f6824c6a7e3df2f"
+    ),
+    "chemprot_test": PublicFile(
+        "chemprot/chemprot_test.txt", _CHEMPROT, "372249c85ffea6d9a18dc5168cf45841b3d79b03412d6c620381cfc0dd3d6d49"
+    ),
     "gad_train": PublicFile("gad/train.tsv", _GAD, "21e3765852a13cf03e6e759e201c5ad2d18b10d3ab05a8ac6bd7510f18f68fec"),
     "gad_test": PublicFile("gad/test.tsv", _GAD, "68fe2b2bddefac2cd5d35b4bc8a13bceee95ee9a582a623632981e893cdb512e"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -87,12 +97,21 @@ class RelationData:
 
     def as_text_data(self, train: Examples) -> TextData:
         """The task as text classification, trained on `train`."""
-        return TextData(self.name, self.relations, self.texts(train), self.texts(self.select), self.texts(self.report), "macro_f1")  # fmt: skip
+        return TextData(
+            self.name, self.relations, self.texts(train), self.texts(self.select), self.texts(self.report), "macro_f1"
+        )
 
 
 def load_data(
-    name: str, *, documents: int = 300, labelled_pairs: int = 0, unlabelled: int = 300, examples: int = 0, blind: bool = False, seed: int = 0
-) -> RelationData:  # fmt: skip
+    name: str,
+    *,
+    documents: int = 300,
+    labelled_pairs: int = 0,
+    unlabelled: int = 300,
+    examples: int = 0,
+    blind: bool = False,
+    seed: int = 0,
+) -> RelationData:
     """The task of this name, or of a file or folder of annotated documents.
 
     Args:
@@ -117,7 +136,11 @@ def load_data(
     elif name == "gad":
         data = gad()
     else:
-        require(Path(name).exists(), f"no data {name!r}", f"give a file or folder of annotated documents, or one of {', '.join(NAMED)}")  # fmt: skip
+        require(
+            Path(name).exists(),
+            f"no data {name!r}",
+            f"give a file or folder of annotated documents, or one of {', '.join(NAMED)}",
+        )
         data = from_documents(Path(name).stem, *_split_documents(_read(Path(name))))
     if examples:
         data = with_examples(data, examples, seed)
@@ -127,7 +150,11 @@ def load_data(
 def _read(path: Path) -> tuple[list[Document], Counts]:
     counts = Counts()
     found = list(read_documents(path, counts))
-    require(any(d.relations for d in found), f"{path} has no annotated relation", "give documents with relations (PubTator, BioC or JSON lines)")  # fmt: skip
+    require(
+        any(d.relations for d in found),
+        f"{path} has no annotated relation",
+        "give documents with relations (PubTator, BioC or JSON lines)",
+    )
     return found, counts
 
 
@@ -155,7 +182,9 @@ def _part(documents: Sequence[Document], share: float) -> tuple[list[Document], 
     return [d for i, d in enumerate(documents) if i not in held], [documents[i] for i in sorted(held)]
 
 
-def _split_documents(read: tuple[list[Document], Counts]) -> tuple[tuple[list[Document], list[Document], list[Document]], Counts]:  # fmt: skip
+def _split_documents(
+    read: tuple[list[Document], Counts],
+) -> tuple[tuple[list[Document], list[Document], list[Document]], Counts]:
     documents, counts = read
     require(len(documents) >= 10, f"{len(documents)} documents are too few to split", "give ten or more")
     rest, report = _part(documents, REPORT_SHARE)
@@ -164,8 +193,11 @@ def _split_documents(read: tuple[list[Document], Counts]) -> tuple[tuple[list[Do
 
 
 def from_documents(
-    name: str, splits: tuple[Sequence[Document], Sequence[Document], Sequence[Document]], counts: Counts, hidden: Sequence[Document] = ()
-) -> RelationData:  # fmt: skip
+    name: str,
+    splits: tuple[Sequence[Document], Sequence[Document], Sequence[Document]],
+    counts: Counts,
+    hidden: Sequence[Document] = (),
+) -> RelationData:
     """Pairs of every split; which types can be related, and which relations there are, is what the training split shows.
 
     Raises:
@@ -176,7 +208,11 @@ def from_documents(
     relations = (NONE, *sorted({r.label for d in train for r in d.relations}))
     for part, documents in (("select", select), ("report", report)):
         unknown = sorted({r.label for d in documents for r in d.relations} - set(relations))
-        require(not unknown, f"the relation {unknown[0] if unknown else ''!r} of {name} ({part} split) is unknown in training", f"known are: {', '.join(relations)}")  # fmt: skip
+        require(
+            not unknown,
+            f"the relation {unknown[0] if unknown else ''!r} of {name} ({part} split) is unknown in training",
+            f"known are: {', '.join(relations)}",
+        )
 
     def examples(documents: Sequence[Document], tally: Counts | None) -> Examples:
         pairs = tuple(p for d in documents for p in _labelled(d, allowed, tally))
@@ -191,8 +227,12 @@ def _related_types(documents: Iterable[Document]) -> frozenset[frozenset[str]]:
     found = set()
     for d in documents:
         types = {concept: m.type for m in d.mentions for concept in m.ids}
-        found |= {frozenset((types[r.first], types[r.second])) for r in d.relations if r.first in types and r.second in types}  # fmt: skip
-    require(bool(found), "no relation is between concepts that are mentioned", "ids of relations must be ids of mentions")  # fmt: skip
+        found |= {
+            frozenset((types[r.first], types[r.second])) for r in d.relations if r.first in types and r.second in types
+        }
+    require(
+        bool(found), "no relation is between concepts that are mentioned", "ids of relations must be ids of mentions"
+    )
     return frozenset(found)
 
 
@@ -219,7 +259,18 @@ def _chemprot_rows(file: Path) -> list[Pair]:
         text, spans = _without_markers(raw["text"])
         if len(spans) < 2:
             raise UserError(f"{file} line {number} has not two marked entities", "restore the file")
-        rows.append(Pair(content_hash([text]), text, 0, spans[0], spans[1], ("entity", "entity"), ("first", "second"), raw["label"]))  # fmt: skip
+        rows.append(
+            Pair(
+                content_hash([text]),
+                text,
+                0,
+                spans[0],
+                spans[1],
+                ("entity", "entity"),
+                ("first", "second"),
+                raw["label"],
+            )
+        )
     return rows
 
 
@@ -253,7 +304,11 @@ def _gad_rows(file: Path, header: int) -> list[Pair]:
     rows = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()[header:], 1 + header):
         cells = line.split("\t")
-        require(len(cells) >= 2 and cells[-1].strip() in ("0", "1"), f"{file} line {number} has no label 0 or 1", "restore the file")  # fmt: skip
+        require(
+            len(cells) >= 2 and cells[-1].strip() in ("0", "1"),
+            f"{file} line {number} has no label 0 or 1",
+            "restore the file",
+        )
         text = cells[-2].strip('"')
         places = [(text.find(mark), mark) for mark in ("@GENE$", "@DISEASE$")]
         require(min(places)[0] >= 0, f"{file} line {number} has not @GENE$ and @DISEASE$", "restore the file")
@@ -274,7 +329,9 @@ def _indexed(name: str, pairs: Sequence[Pair], relations: Sequence[str]) -> Exam
     place = {r: i for i, r in enumerate(relations)}
     unknown = next((p.label for p in pairs if p.label not in place), None)
     if unknown is not None:
-        raise UserError(f"{name} has the relation {unknown!r}, which is not known", f"known are: {', '.join(relations)}")  # fmt: skip
+        raise UserError(
+            f"{name} has the relation {unknown!r}, which is not known", f"known are: {', '.join(relations)}"
+        )
     return Examples(tuple(pairs), np.array([place[p.label] for p in pairs], np.int64))
 
 

@@ -56,7 +56,9 @@ MOST_SELECT = 300
 class Encoder:
     """A fine-tuned encoder and its tokenizer, reading marked sentences."""
 
-    def __init__(self, kind: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, max_tokens: int, blind: bool) -> None:  # fmt: skip
+    def __init__(
+        self, kind: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, max_tokens: int, blind: bool
+    ) -> None:
         self.kind, self.model, self.tokenizer, self.max_tokens, self.blind = kind, model, tokenizer, max_tokens, blind
         self.parameters = parameters(model)
         self.truncated = 0
@@ -94,7 +96,18 @@ def plan_of(config: Config, source: str) -> Plan:
     """How an encoder is fine-tuned."""
     width = config.scratch_width
     scratch = Shape(config.scratch_layers, width, max(1, width // 32), 4 * width, width)
-    return Plan(source, config.teacher_updates, config.teacher_rate, config.max_tokens, scratch, 2000, config.scratch_updates, config.seed, config.teacher_batch, MARKERS)  # fmt: skip
+    return Plan(
+        source,
+        config.teacher_updates,
+        config.teacher_rate,
+        config.max_tokens,
+        scratch,
+        2000,
+        config.scratch_updates,
+        config.seed,
+        config.teacher_batch,
+        MARKERS,
+    )
 
 
 def train_encoder(config: Config, data: RelationData, train: Examples, run: Run, source: str = "") -> Teacher:
@@ -108,13 +121,24 @@ def adapted(config: Config, data: RelationData, run: Run) -> Path:
     Raises:
         UserError: the model has a classification head already, or comes from scratch.
     """
-    require(config.model != "scratch", "an encoder from scratch has nothing to adapt", "leave adapted_encoder out of --arms")  # fmt: skip
+    require(
+        config.model != "scratch", "an encoder from scratch has nothing to adapt", "leave adapted_encoder out of --arms"
+    )
     source = minilm_folder() if config.model == "minilm" else Path(config.model)
-    require(not is_classifier(load_config(source)), f"the model in {source} is fine-tuned already", "leave adapted_encoder out of --arms")  # fmt: skip
+    require(
+        not is_classifier(load_config(source)),
+        f"the model in {source} is fine-tuned already",
+        "leave adapted_encoder out of --arms",
+    )
     texts = _corpus(data)
     seed_everything(config.seed, "adapted head")
     model, tokenizer = to_best_device(load_classifier(source, ("a", "b"))), load_tokenizer(source)
-    key = ("adapted 1", weights_hash(model.base_model), repr((config.adapt_updates, config.max_tokens, config.seed)), *texts.first)  # type: ignore[arg-type]  # fmt: skip
+    key = (
+        "adapted 1",
+        weights_hash(model.base_model),
+        repr((config.adapt_updates, config.max_tokens, config.seed)),
+        *texts.first,
+    )  # type: ignore[arg-type]
     folder = cache_root() / "adapted-encoders" / content_hash(key)
     if not folder.is_dir():
         items = plain_items(encode(tokenizer, texts, config.max_tokens))
@@ -154,7 +178,16 @@ class Distilled:
     updates: int
 
 
-def distil(config: Config, data: RelationData, train: Examples, teacher: Teacher, run: Run, *, labels_only: bool = False, name: str = "") -> Distilled:  # fmt: skip
+def distil(
+    config: Config,
+    data: RelationData,
+    train: Examples,
+    teacher: Teacher,
+    run: Run,
+    *,
+    labels_only: bool = False,
+    name: str = "",
+) -> Distilled:
     """Train the student on labelled and unlabelled pairs as the teacher tells them, or (`labels_only`) on labels alone.
 
     It starts from the teacher's first layers; with labels alone from the same layers before they were fine-tuned.
@@ -166,10 +199,20 @@ def distil(config: Config, data: RelationData, train: Examples, teacher: Teacher
     is_bert = teacher.model.config.model_type == "bert"
     vocabulary = pruned_vocabulary(teacher.tokenizer, everything) if is_bert else whole_vocabulary(teacher.tokenizer)
     theirs = shape_of(teacher.model.config)
-    shape = Shape(min(config.layers, theirs.layers), theirs.width, theirs.heads, min(config.feed_forward, theirs.feed_forward), config.embedding or theirs.embedding)  # fmt: skip
+    shape = Shape(
+        min(config.layers, theirs.layers),
+        theirs.width,
+        theirs.heads,
+        min(config.feed_forward, theirs.feed_forward),
+        config.embedding or theirs.embedding,
+    )
     seed_everything(config.seed, "student weights")
-    plain = new_student(shape, len(vocabulary), config.max_tokens, data.relations, int(vocabulary.tokenizer.pad_token_id))  # fmt: skip
-    student = MarkedPairForSequenceClassification(cast(PreTrainedModel, plain.base_model), data.relations, marker_ids(vocabulary.tokenizer, MARKERS))  # fmt: skip
+    plain = new_student(
+        shape, len(vocabulary), config.max_tokens, data.relations, int(vocabulary.tokenizer.pad_token_id)
+    )
+    student = MarkedPairForSequenceClassification(
+        cast(PreTrainedModel, plain.base_model), data.relations, marker_ids(vocabulary.tokenizer, MARKERS)
+    )
     source = _untaught(config) if labels_only else teacher.model
     if source is not None:
         inherit(student, source, vocabulary.teacher_ids, "first")
@@ -180,8 +223,12 @@ def distil(config: Config, data: RelationData, train: Examples, teacher: Teacher
     told = None if labels_only else teacher_outputs(teacher.model, parts, vocabulary.teacher_ids, Wanted())
     chosen = plain_items(encode(vocabulary.tokenizer, select, config.max_tokens), select.labels)
     recipe = Recipe(config.updates, config.batch, config.rate)
-    work = Distillation(pipeline, join_items(parts), told, chosen, "macro_f1", theirs, recipe, config.temperature, 0.0, False, 1e-3)  # fmt: skip
+    work = Distillation(
+        pipeline, join_items(parts), told, chosen, "macro_f1", theirs, recipe, config.temperature, 0.0, False, 1e-3
+    )
     kind = "labels_only" if labels_only else "student"
     best, fitted = distil_student(student, work, run, f"{kind}{name}", derive_seed(kind, config.seed))
     run.log(f"{kind}: best of select at update {best.update}")
-    return Distilled(Encoder(kind, student, vocabulary.tokenizer, config.max_tokens, data.blind), fitted.seconds, fitted.updates)  # fmt: skip
+    return Distilled(
+        Encoder(kind, student, vocabulary.tokenizer, config.max_tokens, data.blind), fitted.seconds, fitted.updates
+    )

@@ -29,7 +29,12 @@ class Scores:
     accuracy: float
 
 
-def scores(probabilities: Float[np.ndarray, "pairs classes"], labels: Int[np.ndarray, " pairs"], relations: Sequence[str], none: bool) -> Scores:  # fmt: skip
+def scores(
+    probabilities: Float[np.ndarray, "pairs classes"],
+    labels: Int[np.ndarray, " pairs"],
+    relations: Sequence[str],
+    none: bool,
+) -> Scores:
     """Scores over the relations; pairs without a relation count as errors only (`none`: class 0 is no relation)."""
     predicted = probabilities.argmax(1)
     counted = range(1 if none else 0, len(relations))
@@ -63,7 +68,9 @@ def calibration_error(probabilities: Float[np.ndarray, "pairs classes"], labels:
     return float(np.sum(gaps))
 
 
-def tempered(probabilities: Float[np.ndarray, "pairs classes"], temperature: float) -> Float[np.ndarray, "pairs classes"]:  # fmt: skip
+def tempered(
+    probabilities: Float[np.ndarray, "pairs classes"], temperature: float
+) -> Float[np.ndarray, "pairs classes"]:
     """softmax(log p / T): the same order of classes, surer (T < 1) or less sure."""
     logs = np.log(np.clip(probabilities, 1e-9, 1.0)) / temperature
     shares = np.exp(logs - logs.max(1, keepdims=True))
@@ -106,7 +113,9 @@ Key = tuple[str, frozenset[str], str]
 """Document, concepts, relation."""
 
 
-def graph_score(found: Iterable[Key], documents: Sequence[Document], meeting: set[tuple[str, frozenset[str]]]) -> GraphScore:  # fmt: skip
+def graph_score(
+    found: Iterable[Key], documents: Sequence[Document], meeting: set[tuple[str, frozenset[str]]]
+) -> GraphScore:
     """Every (document, pair of concepts, relation) of a graph, against the documents' annotation.
 
     Args:

@@ -29,7 +29,11 @@ model = open_classifier(Path("FOLDER/{STUDENT}"))  # logits of texts like "@ gen
 
 
 def portable(run: Path) -> Portable:
-    """The student with its tokenizer, and the macro F1 of its exported forms on the report split's pairs."""
+    """The student with its tokenizer, and the macro F1 of its exported forms on the report split's pairs.
+
+    Raises:
+        UserError: the run's student is of another family.
+    """
     config, folder = read_options(run, "biomedical_relations", Config), run / "model"
     student = load_extraction(folder / STUDENT).extractor
     require(

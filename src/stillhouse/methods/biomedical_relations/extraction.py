@@ -70,7 +70,11 @@ class Extraction:
 
     def probabilities(self, pairs: Sequence[Pair]) -> np.ndarray:
         """[pairs, relations] calibrated probabilities."""
-        return tempered(self.extractor.predict(pairs), self.about.temperature) if len(pairs) else np.zeros((0, len(self.about.relations)))  # fmt: skip
+        return (
+            tempered(self.extractor.predict(pairs), self.about.temperature)
+            if len(pairs)
+            else np.zeros((0, len(self.about.relations)))
+        )
 
     def evidence(self, documents: Sequence[Document], counts: Counts | None = None) -> list[Evidence]:
         """What the documents say, in the order of the texts."""
@@ -107,7 +111,11 @@ def load_extraction(folder: Path) -> Extraction:
         UserError: there is none; says which there are beside it.
     """
     near = sorted(f.parent.name for f in folder.parent.glob("*/about.json"))
-    hint = f"there are: {', '.join(near)}" if near else "give a run's model folder, or make one with: stillhouse run biomedical_relations"  # fmt: skip
+    hint = (
+        f"there are: {', '.join(near)}"
+        if near
+        else "give a run's model folder, or make one with: stillhouse run biomedical_relations"
+    )
     require((folder / "about.json").is_file(), f"no extractor in {folder}", hint)
     raw = read_json(folder / "about.json")
     allowed = tuple(tuple(pair) for pair in raw.pop("allowed"))
@@ -140,8 +148,12 @@ class Built:
 
 
 def build(
-    documents: Iterable[Document], extraction: Extraction, graph: Graph, counts: Counts, seen: Callable[[Built], None] = lambda _: None
-) -> Built:  # fmt: skip
+    documents: Iterable[Document],
+    extraction: Extraction,
+    graph: Graph,
+    counts: Counts,
+    seen: Callable[[Built], None] = lambda _: None,
+) -> Built:
     """Read documents into the graph, DOCUMENTS_AT_ONCE in a transaction. Done again, or after a kill, it goes on where it was."""
     done = Built()
     started = time.monotonic()

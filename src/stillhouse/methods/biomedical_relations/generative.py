@@ -54,7 +54,14 @@ class Generative:
 
     kind = "generative"
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, relations: Sequence[str], max_tokens: int, blind: bool) -> None:  # fmt: skip
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        relations: Sequence[str],
+        max_tokens: int,
+        blind: bool,
+    ) -> None:
         self.model, self.tokenizer, self.relations = model, tokenizer, tuple(relations)
         self.max_tokens, self.blind = max_tokens, blind
         self.parameters = parameters(model)
@@ -96,7 +103,9 @@ class Generative:
         texts = Texts(tuple(marked(p, self.blind) for p in pairs), None, np.zeros(len(pairs), np.int64))
         items = self.items(texts)
         part = assemble(items, np.arange(len(items)), self.tokenizer.pad_token_id).to(self.model.device)
-        made = self.model.generate(input_ids=part.first, attention_mask=part.mask.long(), max_new_tokens=most_tokens, do_sample=False)  # type: ignore[operator]  # fmt: skip
+        made = self.model.generate(
+            input_ids=part.first, attention_mask=part.mask.long(), max_new_tokens=most_tokens, do_sample=False
+        )  # type: ignore[operator]
         return [str(self.tokenizer.decode(row, skip_special_tokens=True)).strip() for row in made]
 
     def save(self, folder: Path) -> None:
@@ -133,13 +142,20 @@ def load_generative(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerF
     """
     load_config(folder)
     try:
-        model = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32)  # fmt: skip
+        model = AutoModelForSeq2SeqLM.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+        )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"the model in {folder} cannot be loaded ({first_line(error)})", "give a T5-type model saved with model.save_pretrained(folder)") from error  # fmt: skip
+        raise UserError(
+            f"the model in {folder} cannot be loaded ({first_line(error)})",
+            "give a T5-type model saved with model.save_pretrained(folder)",
+        ) from error
     return model, load_tokenizer(folder)
 
 
-def fresh_generative(data: RelationData, train: Examples, max_tokens: int, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:  # fmt: skip
+def fresh_generative(
+    data: RelationData, train: Examples, max_tokens: int, seed: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """A small T5 with random weights, whose vocabulary is of the training texts and the relations' names."""
     names = [written(r) for r in data.relations]
     tokenizer = train_wordpiece((*data.texts(train).first, *names * 5), PIECES, max_tokens)
@@ -161,7 +177,9 @@ def fresh_generative(data: RelationData, train: Examples, max_tokens: int, seed:
     return T5ForConditionalGeneration(config), tokenizer
 
 
-def train_generative(config: Config, data: RelationData, train: Examples, run: Run, stage: str = "generative") -> tuple[Generative, Fitted]:  # fmt: skip
+def train_generative(
+    config: Config, data: RelationData, train: Examples, run: Run, stage: str = "generative"
+) -> tuple[Generative, Fitted]:
     """Train to write the relation; the update that scores best on the select split is kept."""
     if config.generative_model == "scratch":
         model, tokenizer = fresh_generative(data, train, config.max_tokens, config.seed)
@@ -180,7 +198,9 @@ def train_generative(config: Config, data: RelationData, train: Examples, run: R
         model.train()
         index = schedule[update]
         part = assemble(items, index, tokenizer.pad_token_id).to(model.device)
-        loss = model(input_ids=part.first, attention_mask=part.mask.long(), labels=targets[torch.from_numpy(items.labels[index])]).loss  # fmt: skip
+        loss = model(
+            input_ids=part.first, attention_mask=part.mask.long(), labels=targets[torch.from_numpy(items.labels[index])]
+        ).loss
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -192,7 +212,9 @@ def train_generative(config: Config, data: RelationData, train: Examples, run: R
         best.see(update, score("macro_f1", select.labels, made.probabilities(select).argmax(1)), model)
 
     state: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "best": best}
-    fitted = fit(step, state, recipe.updates, run, stage=stage, evaluate=evaluate, evaluate_at=recipe.due(), seed=config.seed)  # fmt: skip
+    fitted = fit(
+        step, state, recipe.updates, run, stage=stage, evaluate=evaluate, evaluate_at=recipe.due(), seed=config.seed
+    )
     model.load_state_dict(best.weights)
     model.eval()
     return made, fitted

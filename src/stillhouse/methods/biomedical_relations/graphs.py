@@ -33,7 +33,9 @@ def edge_keys(evidence: Sequence[Evidence]) -> dict[Key, float]:
 def with_curies(document: Document) -> Document:
     """The document's relations between concepts as the graph names them."""
     kinds = {concept: m.type for m in document.mentions for concept in m.ids}
-    made = tuple(Relation(r.label, *(curie(c, kinds.get(c, "")) for c in (r.first, r.second))) for r in document.relations)  # fmt: skip
+    made = tuple(
+        Relation(r.label, *(curie(c, kinds.get(c, "")) for c in (r.first, r.second))) for r in document.relations
+    )
     return Document(document.id, document.text, document.mentions, made)
 
 
@@ -61,7 +63,9 @@ def confidence_rows(edges: dict[Key, float], documents: Sequence[Document]) -> l
         inside = {key: p for key, p in edges.items() if low <= p < high or (p == high == 1.0)}
         if inside:
             right = sum(key in gold for key in inside) / len(inside)
-            rows.append((f"{low:g} to {high:g}", len(inside), round(sum(inside.values()) / len(inside), 3), round(right, 3)))  # fmt: skip
+            rows.append(
+                (f"{low:g} to {high:g}", len(inside), round(sum(inside.values()) / len(inside), 3), round(right, 3))
+            )
     return rows
 
 

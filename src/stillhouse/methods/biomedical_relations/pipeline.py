@@ -71,7 +71,9 @@ def _save(made: dict[str, Extraction], run: Run) -> None:
     make_folder_atomically(run.model_folder, fill)
 
 
-def _graph(student: Extraction, data: RelationData, run: Run, tables: list[Table]) -> tuple[GraphScore | None, Path | None]:  # fmt: skip
+def _graph(
+    student: Extraction, data: RelationData, run: Run, tables: list[Table]
+) -> tuple[GraphScore | None, Path | None]:
     if not data.documents:
         return None, None
     score, edges = judge(student, data.documents)
@@ -83,10 +85,21 @@ def _graph(student: Extraction, data: RelationData, run: Run, tables: list[Table
 def estimate(config: Config) -> Estimate:
     """From an update each of teacher and student on made-up sentences of 40 tokens; the rest is small beside them."""
     if config.model == "scratch":
-        theirs = Shape(config.scratch_layers, config.scratch_width, max(1, config.scratch_width // 32), 4 * config.scratch_width, config.scratch_width)  # fmt: skip
+        theirs = Shape(
+            config.scratch_layers,
+            config.scratch_width,
+            max(1, config.scratch_width // 32),
+            4 * config.scratch_width,
+            config.scratch_width,
+        )
     else:
         theirs = shape_of(load_config(minilm_folder() if config.model == "minilm" else Path(config.model)))
-    ours = replace(theirs, layers=min(config.layers, theirs.layers), feed_forward=config.feed_forward, embedding=config.embedding or theirs.embedding)  # fmt: skip
+    ours = replace(
+        theirs,
+        layers=min(config.layers, theirs.layers),
+        feed_forward=config.feed_forward,
+        embedding=config.embedding or theirs.embedding,
+    )
     teacher, teacher_bytes = _update_seconds(theirs, config.teacher_batch, config.max_tokens)
     student, student_bytes = _update_seconds(ours, config.batch, config.max_tokens)
     repeats = 8 if config.costly and config.protocol != "none" else 0
@@ -95,10 +108,27 @@ def estimate(config: Config) -> Estimate:
     students = 1 + ("labels_only" in config.arms)
     tuned = encoders * config.teacher_updates
     plans = [
-        Stage("encoders", tuned + adapting, 2 * config.teacher_batch * (tuned + adapting), teacher * (tuned + 3 * adapting), teacher_bytes),
-        Stage("students", students * config.updates, 2 * config.batch * students * config.updates, student * students * config.updates, student_bytes),
-        Stage("rules, classical families, generative", config.generative_updates, 2 * config.batch * config.generative_updates, 20 + student * config.generative_updates),
-    ]  # fmt: skip
+        Stage(
+            "encoders",
+            tuned + adapting,
+            2 * config.teacher_batch * (tuned + adapting),
+            teacher * (tuned + 3 * adapting),
+            teacher_bytes,
+        ),
+        Stage(
+            "students",
+            students * config.updates,
+            2 * config.batch * students * config.updates,
+            student * students * config.updates,
+            student_bytes,
+        ),
+        Stage(
+            "rules, classical families, generative",
+            config.generative_updates,
+            2 * config.batch * config.generative_updates,
+            20 + student * config.generative_updates,
+        ),
+    ]
     if repeats:
         plans.append(Stage("protocol", repeats * config.teacher_updates, 0, repeats * sum(p.seconds for p in plans)))
     return Estimate(tuple(plans))

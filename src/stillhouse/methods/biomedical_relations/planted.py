@@ -35,47 +35,100 @@ VERBS: dict[str, str] = {
 """Relation -> verbs (present, participle), the common ones first: they are drawn like words of a language, the k-th with weight 1 / k,
 so that the rare ones of the report split are mostly new. Two verbs speak for two relations, by the types of what they join."""
 LINKS = (
-    "is associated with", "confers susceptibility to", "is linked to", "contributes to the pathogenesis of", "predisposes to",
-    "increases the risk of", "is mutated in", "predicts progression of", "is a susceptibility locus of", "is implicated in", "modifies",
-    "is a risk factor of", "underlies", "segregates with", "is overexpressed in", "is deleted in", "correlates with the severity of",
-    "is a hallmark of", "accounts for many cases of", "is frequently lost in",
-)  # fmt: skip
+    "is associated with",
+    "confers susceptibility to",
+    "is linked to",
+    "contributes to the pathogenesis of",
+    "predisposes to",
+    "increases the risk of",
+    "is mutated in",
+    "predicts progression of",
+    "is a susceptibility locus of",
+    "is implicated in",
+    "modifies",
+    "is a risk factor of",
+    "underlies",
+    "segregates with",
+    "is overexpressed in",
+    "is deleted in",
+    "correlates with the severity of",
+    "is a hallmark of",
+    "accounts for many cases of",
+    "is frequently lost in",
+)
 MANNER = (
-    "in a dose-dependent manner", "in primary cells", "within two hours", "in a controlled trial", "in rats", "at nanomolar concentrations",
-    "in most subjects", "after oral administration", "in two cohorts", "at the highest dose", "in vitro", "after adjustment for age",
-)  # fmt: skip
+    "in a dose-dependent manner",
+    "in primary cells",
+    "within two hours",
+    "in a controlled trial",
+    "in rats",
+    "at nanomolar concentrations",
+    "in most subjects",
+    "after oral administration",
+    "in two cohorts",
+    "at the highest dose",
+    "in vitro",
+    "after adjustment for age",
+)
 ASIDE = (
-    "given orally", "at low doses", "in contrast to placebo", "as shown before", "alone or in combination", "first described in 1994",
-    "irrespective of age", "in all animals", "measured by ELISA", "which was well tolerated",
-)  # fmt: skip
+    "given orally",
+    "at low doses",
+    "in contrast to placebo",
+    "as shown before",
+    "alone or in combination",
+    "first described in 1994",
+    "irrespective of age",
+    "in all animals",
+    "measured by ELISA",
+    "which was well tolerated",
+)
 ADVERB = ("markedly", "strongly", "significantly", "rapidly", "partially", "consistently", "transiently")
 DENIED = ("did not", "failed to", "does not", "was unable to", "never")
 NOT_LINKED = (
-    "{g} is not associated with {d}", "no association was found between {g} and {d}", "{g} does not confer susceptibility to {d}",
-    "{d} was independent of {g}", "{g} was not linked to {d}", "there is no evidence that {g} contributes to {d}",
-)  # fmt: skip
+    "{g} is not associated with {d}",
+    "no association was found between {g} and {d}",
+    "{g} does not confer susceptibility to {d}",
+    "{d} was independent of {g}",
+    "{g} was not linked to {d}",
+    "there is no evidence that {g} contributes to {d}",
+)
 BESIDE: dict[str, tuple[str, ...]] = {
     "cg": (
-        "{g} was measured before {c} was given", "the effect of {c} on {g} was studied", "levels of {c} and {g} were determined",
-        "cells with inhibited {g} were exposed to {c}", "{c} was added when activated {g} had been removed",
-        "we asked how {c} acts where {g} is increased", "reduced {g} was seen before {c} was started",
+        "{g} was measured before {c} was given",
+        "the effect of {c} on {g} was studied",
+        "levels of {c} and {g} were determined",
+        "cells with inhibited {g} were exposed to {c}",
+        "{c} was added when activated {g} had been removed",
+        "we asked how {c} acts where {g} is increased",
+        "reduced {g} was seen before {c} was started",
     ),
     "cd": (
-        "{c} was given to patients with and without {d}", "the use of {c} in {d} was reviewed", "serum {c} was determined in {d}",
-        "patients with {d} were randomized to {c} or placebo", "{d} was diagnosed before treatment with {c} began",
-        "subjects whose {d} had improved received {c}", "induced {d} was scored by staff blinded to {c}",
+        "{c} was given to patients with and without {d}",
+        "the use of {c} in {d} was reviewed",
+        "serum {c} was determined in {d}",
+        "patients with {d} were randomized to {c} or placebo",
+        "{d} was diagnosed before treatment with {c} began",
+        "subjects whose {d} had improved received {c}",
+        "induced {d} was scored by staff blinded to {c}",
     ),
     "gd": (
-        "{g} was genotyped in 240 patients with {d}", "the role of {g} in {d} was examined", "samples of {d} were stained for {g}",
-        "carriers of {g} without {d} served as controls", "susceptibility to {d} was studied in families tested for {g}",
-        "we sequenced {g} in cases of {d}", "the risk of {d} was computed in a model that included {g}",
+        "{g} was genotyped in 240 patients with {d}",
+        "the role of {g} in {d} was examined",
+        "samples of {d} were stained for {g}",
+        "carriers of {g} without {d} served as controls",
+        "susceptibility to {d} was studied in families tested for {g}",
+        "we sequenced {g} in cases of {d}",
+        "the risk of {d} was computed in a model that included {g}",
     ),
-}  # fmt: skip
+}
 HEDGE = ("it is possible that ", "these data suggest that ", "we hypothesize that ", "perhaps ")
 FILLER = (
-    "Further studies are needed.", "The mechanism remains to be established.", "Data were analysed with a mixed model.",
-    "Follow-up was 24 months.", "Informed consent was obtained.",
-)  # fmt: skip
+    "Further studies are needed.",
+    "The mechanism remains to be established.",
+    "Data were analysed with a mixed model.",
+    "Follow-up was 24 months.",
+    "Informed consent was obtained.",
+)
 ENDS = {"inhibits": "cg", "activates": "cg", "treats": "cd", "causes": "cd", "associated_with": "gd"}
 SHARE = {"inhibits": 0.34, "activates": 0.2, "treats": 0.2, "causes": 0.1, "associated_with": 0.16}
 """Of stated relations: classes are as unequal as in real text."""
@@ -132,8 +185,16 @@ def _gene(random: np.random.Generator) -> list[str]:
 
 
 def _disease(random: np.random.Generator) -> list[str]:
-    organ = str(random.choice(["renal", "hepatic", "cardiac", "pulmonary", "dermal", "neural", "retinal", "gastric", "spinal", "thyroid"]))  # fmt: skip
-    kind = str(random.choice(["fibrosis", "dystrophy", "carcinoma", "insufficiency", "inflammation", "necrosis", "atrophy", "sclerosis"]))  # fmt: skip
+    organ = str(
+        random.choice(
+            ["renal", "hepatic", "cardiac", "pulmonary", "dermal", "neural", "retinal", "gastric", "spinal", "thyroid"]
+        )
+    )
+    kind = str(
+        random.choice(
+            ["fibrosis", "dystrophy", "carcinoma", "insufficiency", "inflammation", "necrosis", "atrophy", "sclerosis"]
+        )
+    )
     form = str(random.choice(["acute", "chronic", "familial", "progressive", "juvenile"]))
     return [f"{form} {organ} {kind}", (form[0] + organ[0] + kind[0]).upper() + str(random.choice(["D", "S"]))]
 
@@ -192,7 +253,13 @@ def _sentence(world: World, random: np.random.Generator) -> Told:
         label, one, two = _fact(world, random)
         hedge = str(random.choice(HEDGE)) if random.random() < 0.15 else ""
         ends = ENDS[label]
-        return _told(hedge + _clause(label, f"{{{ends[0]}}}", f"{{{ends[1]}}}", random), {ends[0]: one, ends[1]: two}, ((label, one, two),), world, random)  # fmt: skip
+        return _told(
+            hedge + _clause(label, f"{{{ends[0]}}}", f"{{{ends[1]}}}", random),
+            {ends[0]: one, ends[1]: two},
+            ((label, one, two),),
+            world,
+            random,
+        )
     if kind < 0.58:
         return _double(world, random)
     if kind < 0.92:
@@ -277,8 +344,12 @@ def _double(world: World, random: np.random.Generator) -> Told:
 
 
 def _told(
-    wording: str, chosen: dict[str, str], facts: tuple[tuple[str, str, str], ...], world: World, random: np.random.Generator
-) -> Told:  # fmt: skip
+    wording: str,
+    chosen: dict[str, str],
+    facts: tuple[tuple[str, str, str], ...],
+    world: World,
+    random: np.random.Generator,
+) -> Told:
     """A wording as a sentence, with names in its places."""
     text, mentions = "", []
     rest = wording if wording.startswith("{") else wording[0].upper() + wording[1:]

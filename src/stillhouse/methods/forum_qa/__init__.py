@@ -119,7 +119,9 @@ def estimate(config: Config) -> Estimate:
         ("student without distillation", controls * config.updates, "student"),
         ("further readers", len(config.readers) * config.teacher_updates, "teacher"),
     )
-    building = [Stage("data set", 0, 0, 0.15 * config.users if config.deidentifier == "presidio" else 0.03 * config.users)]  # fmt: skip
+    building = [
+        Stage("data set", 0, 0, 0.15 * config.users if config.deidentifier == "presidio" else 0.03 * config.users)
+    ]
     stages = [Stage(name, n, 2 * n * config.batch, n * each[kind][0], each[kind][1]) for name, n, kind in plans if n]
     return Estimate((*(building if config.data == "forum" else []), *stages))
 

@@ -67,7 +67,10 @@ def _f1_of(reader: Reader, questions: Sequence[Question]) -> float:
 def calibration(reader: Reader, questions: Sequence[Question], found: Sequence[Sequence[Candidate]]) -> float:
     """ECE of the confidence in what the reader says."""
     answers = [reader.answers(row)[0] for row in found]
-    right = [mark("" if a.span is None else a.span.of(q.context), q.golds).exact > 0 for a, q in zip(answers, questions, strict=True)]  # fmt: skip
+    right = [
+        mark("" if a.span is None else a.span.of(q.context), q.golds).exact > 0
+        for a, q in zip(answers, questions, strict=True)
+    ]
     return expected_calibration_error(np.array([a.confidence for a in answers]), np.array(right))
 
 
@@ -75,9 +78,19 @@ def reader_arms(task: Task, run: Run) -> tuple[Trained, list[tuple[Arm, Row]]]:
     """The student, saved in the model folder, the teacher, further readers and the student without distillation."""
     config = task.config
     made = distilled(
-        config, task.fresh_student, task.vocabulary.tokenizer, task.lesson(config.hard_weight), task.questions, run, "student"
-    )  # fmt: skip
-    released = list(dict.fromkeys(q.context for part in (task.questions.train, task.questions.select, task.questions.report) for q in part))  # fmt: skip
+        config,
+        task.fresh_student,
+        task.vocabulary.tokenizer,
+        task.lesson(config.hard_weight),
+        task.questions,
+        run,
+        "student",
+    )
+    released = list(
+        dict.fromkeys(
+            q.context for part in (task.questions.train, task.questions.select, task.questions.report) for q in part
+        )
+    )
     save_reader(made.reader, released, run.model_folder)
     speed = run.kept("speed", lambda: measured_speed(task, made.reader))
     arms = [_arm(f"teacher ({_label(config.reader)})", "teacher", task.teacher, task, speed.get("teacher"), run)]
@@ -85,8 +98,14 @@ def reader_arms(task: Task, run: Run) -> tuple[Trained, list[tuple[Arm, Row]]]:
     if config.compare == "all" and config.hard_weight < 1:
         run.log("arm: student without distillation")
         alone = distilled(
-            config, task.fresh_student, task.vocabulary.tokenizer, task.lesson(1.0), task.questions, run, "student without distillation"
-        )  # fmt: skip
+            config,
+            task.fresh_student,
+            task.vocabulary.tokenizer,
+            task.lesson(1.0),
+            task.questions,
+            run,
+            "student without distillation",
+        )
         arms.append(_arm("student without distillation", "baseline", alone, task, speed.get("student"), run))
     for name in config.readers:
         run.log(f"arm: {name}")
@@ -100,7 +119,9 @@ def _label(name: str) -> str:
     return name if name.startswith("minilm") else Path(name).name
 
 
-def _arm(name: str, role: Role, made: Trained, task: Task, speed: Mapping[str, float] | None, run: Run) -> tuple[Arm, Row]:  # fmt: skip
+def _arm(
+    name: str, role: Role, made: Trained, task: Task, speed: Mapping[str, float] | None, run: Run
+) -> tuple[Arm, Row]:
     kept = run.kept(f"arm {name}".replace("/", "_"), lambda: asdict(judged_reader(made.reader, task)))
     row = _row(kept)
     model = made.reader.model
@@ -130,9 +151,13 @@ def plain_arms(task: Task, run: Run) -> list[tuple[Arm, Row]]:
     report = task.questions.report
     rows: tuple[tuple[str, Role, Callable[[], Row]], ...] = (
         ("sliding window of words", "baseline", lambda: sliding(task)),
-        ("always the first sentence", "baseline", lambda: judged([_text(q, first_sentence(q)) for q in report], report, None)),
+        (
+            "always the first sentence",
+            "baseline",
+            lambda: judged([_text(q, first_sentence(q)) for q in report], report, None),
+        ),
         ("always no answer", "floor", lambda: judged([""] * len(report), report, None)),
-    )  # fmt: skip
+    )
     made = []
     for name, role, compute in rows:
         row = _row(run.kept(f"arm {name}", lambda c=compute: asdict(c())))  # type: ignore[misc]
@@ -175,7 +200,9 @@ def measured_speed(task: Task, student: Reader) -> dict[str, dict[str, float]]:
 def seconds_each(model: PreTrainedModel, windows: Windows, batch: int) -> float:
     """Seconds a window at this batch size, one pass over a few windows."""
     index = np.arange(min(len(windows), TIMED if batch > 1 else TIMED // 4))
-    parts = [assemble(windows.items, index[i : i + batch], model.config.pad_token_id) for i in range(0, len(index), batch)]  # fmt: skip
+    parts = [
+        assemble(windows.items, index[i : i + batch], model.config.pad_token_id) for i in range(0, len(index), batch)
+    ]
     started = time.perf_counter()
     for part in parts:
         forward(model, part)[0].cpu()  # waits for the device

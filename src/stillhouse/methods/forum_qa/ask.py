@@ -26,7 +26,38 @@ HELP = (
     "  any other country: https://findahelpline.com\n"
     "You do not have to be certain that it is an emergency to call."
 )
-STOP = frozenset(["how", "does", "do", "it", "the", "a", "an", "of", "to", "in", "is", "are", "what", "when", "did", "was", "were", "the", "writer", "writer's", "these", "now", "on", "for", "and", "with", "who", "which"])  # fmt: skip
+STOP = frozenset(
+    [
+        "how",
+        "does",
+        "do",
+        "it",
+        "the",
+        "a",
+        "an",
+        "of",
+        "to",
+        "in",
+        "is",
+        "are",
+        "what",
+        "when",
+        "did",
+        "was",
+        "were",
+        "the",
+        "writer",
+        "writer's",
+        "these",
+        "now",
+        "on",
+        "for",
+        "and",
+        "with",
+        "who",
+        "which",
+    ]
+)
 EXPANSION = 0.5
 """Weight of words that belong to an aspect that the question names, against its own words."""
 
@@ -76,7 +107,9 @@ class Search:
         return found
 
 
-def replies(reader: Reader, passages: Sequence[str], question: str, top: int = 3, looked_at: int = 12) -> list[Reply] | None:  # fmt: skip
+def replies(
+    reader: Reader, passages: Sequence[str], question: str, top: int = 3, looked_at: int = 12
+) -> list[Reply] | None:
     """The surest replies, or None where the question is one that no machine should answer.
 
     A passage with the words of someone in danger is never quoted.

@@ -143,7 +143,7 @@ ASPECTS: tuple[Aspect, ...] = (
         "When did the very first signs show? | When did something first seem off? | What was the time of the early signs?",
         "When did it start for the writer's {kin}? | When did the {kin} fall ill? | At what point did it begin for the writer's {kin}?",
     ),
-)  # fmt: skip
+)
 BY_NAME = {aspect.name: aspect for aspect in ASPECTS}
 SYMPTOMS = frozenset(
     [

@@ -117,7 +117,9 @@ class _Census:
     posts: int = 0
 
 
-def build(path: Path, options: BuildOptions, known: Callable[[str], Planted] | None = None, *, quiet: bool = True) -> Built:  # fmt: skip
+def build(
+    path: Path, options: BuildOptions, known: Callable[[str], Planted] | None = None, *, quiet: bool = True
+) -> Built:
     """Passages of an export.
 
     Args:
@@ -182,7 +184,9 @@ class _Stream:
 
     def posts(self, what: str, losses: Losses | None = None) -> Iterator[Post]:
         """Its posts, with progress by the megabytes of their texts."""
-        size = sum(f.stat().st_size for f in (self.path.rglob("*.json") if self.path.is_dir() else [self.path]) if f.is_file())  # fmt: skip
+        size = sum(
+            f.stat().st_size for f in (self.path.rglob("*.json") if self.path.is_dir() else [self.path]) if f.is_file()
+        )
         whole, read = max(1, size // 10**6), 0
         with Progress(what, whole, 0, quiet=self.quiet or whole < 5, unit="MB") as progress:
             for number, post in enumerate(read_posts(self.path, self.columns, losses), start=1):
@@ -295,7 +299,9 @@ def _unsearchable(passages: Sequence[Passage], stream: _Stream, options: BuildOp
     return [p for i, p in enumerate(made) if i not in lookup.found], scrubbed
 
 
-def leaks(texts: Sequence[str], path: Path, n: int, columns: Mapping[str, str] | None = None) -> dict[int, set[tuple[str, ...]]]:  # fmt: skip
+def leaks(
+    texts: Sequence[str], path: Path, n: int, columns: Mapping[str, str] | None = None
+) -> dict[int, set[tuple[str, ...]]]:
     """The re-identification search on its own: number of a text -> its runs of n words that some post of the export has."""
     lookup = Lookup(texts, n)
     for post in _Stream(path, columns or {}, True).posts("searching"):

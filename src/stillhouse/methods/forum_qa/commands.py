@@ -41,7 +41,15 @@ def ask(
     reader, passages = open_run(_finished(run))
     found = replies(reader, passages, question, top) or []
     if json:
-        rows = [{"passage": r.passage, "answer": None if r.span is None else r.span.of(r.passage), "start": r.span and r.span.start, "confidence": round(r.confidence, 4)} for r in found]  # fmt: skip
+        rows = [
+            {
+                "passage": r.passage,
+                "answer": None if r.span is None else r.span.of(r.passage),
+                "start": r.span and r.span.start,
+                "confidence": round(r.confidence, 4),
+            }
+            for r in found
+        ]
         print(json_module.dumps({"answers": rows, "notice": SAFETY}, ensure_ascii=False, indent=1))
         return
     print(*_lines(found), SAFETY, sep="\n")
@@ -49,7 +57,11 @@ def ask(
 
 def _finished(run: Path) -> Path:
     require((run / "config.json").is_file(), f"{run} is not a run folder", "name a run of forum_qa with --run")
-    require((run / "model" / "reader.json").is_file(), f"{run} holds no reader yet", f"finish it with: stillhouse resume {run}")  # fmt: skip
+    require(
+        (run / "model" / "reader.json").is_file(),
+        f"{run} holds no reader yet",
+        f"finish it with: stillhouse resume {run}",
+    )
     return run
 
 
@@ -59,7 +71,11 @@ def _lines(found: list[Reply]) -> list[str]:
     lines = []
     for reply in found:
         said = "no answer" if reply.span is None else reply.span.of(reply.passage)
-        lines += [f"{said}  (confidence {reply.confidence:.0%})", f"  {highlighted(reply, sys.stdout.isatty())}".replace("\n", "\n  "), ""]  # fmt: skip
+        lines += [
+            f"{said}  (confidence {reply.confidence:.0%})",
+            f"  {highlighted(reply, sys.stdout.isatty())}".replace("\n", "\n  "),
+            "",
+        ]
     return lines
 
 
@@ -125,7 +141,9 @@ def build(
     print(
         f"found by a search of the source: {built.found_scrubbed} passages if only de-identified, {found} as released"
     )
-    print(f"{out / 'sheet.csv'}: have two people fill in the answers, then: stillhouse forum_qa import ONE TWO --out DATASET.json")  # fmt: skip
+    print(
+        f"{out / 'sheet.csv'}: have two people fill in the answers, then: stillhouse forum_qa import ONE TWO --out DATASET.json"
+    )
 
 
 def sheet(dataset: tyro.conf.Positional[Path], out: Path = Path("sheet.csv"), answers: bool = False) -> None:
@@ -168,7 +186,9 @@ def agreement(first: tyro.conf.Positional[Path], second: tyro.conf.Positional[Pa
     print(f"kappa, whether there is an answer: {found.kappa_answerable:.3f}")
     print(f"kappa, which words belong to it:   {found.kappa_words:.3f}")
     print(f"F1 between the two: {found.f1:.3f}, exactly the same: {found.exact:.0%}")
-    print(f"disagreed on {len(found.disagreed)}: {', '.join(found.disagreed[:12])}{' ...' if len(found.disagreed) > 12 else ''}")  # fmt: skip
+    print(
+        f"disagreed on {len(found.disagreed)}: {', '.join(found.disagreed[:12])}{' ...' if len(found.disagreed) > 12 else ''}"
+    )
 
 
 def import_sheets(annotated: tyro.conf.Positional[tuple[Path, ...]], out: Path = Path("dataset.json")) -> None:
@@ -185,7 +205,9 @@ def import_sheets(annotated: tyro.conf.Positional[tuple[Path, ...]], out: Path =
         raise UserError("no row of the sheet was answered", 'copy answers out of the passages, or write "-"')
     write_squad(questions, out)
     unanswerable = sum(q.impossible for q in questions)
-    print(f"{out}: {len(questions)} questions, {unanswerable} of them unanswerable, of {len({q.group for q in questions})} users")  # fmt: skip
+    print(
+        f"{out}: {len(questions)} questions, {unanswerable} of them unanswerable, of {len({q.group for q in questions})} users"
+    )
     if disagreed:
         print(f"left out, the two disagree: {', '.join(disagreed)}")
 

@@ -71,7 +71,7 @@ class Config:
     """Where its first weights come from: layers spread over the teacher, its first layers, or chance. Feed-forward parts that are cut are refitted."""
     prune_vocabulary: bool = True
     """Keep only the word pieces that the passages use; other words are cut into smaller pieces."""
-    updates: int = 600
+    updates: int = 1000
     """Updates of every student."""
     batch: int = 8
     """Windows an update."""
@@ -89,15 +89,37 @@ class Config:
     def __post_init__(self) -> None:
         require(0 <= self.hard_weight <= 1, f"hard_weight is {self.hard_weight}", "choose 0 to 1")
         require(self.temperature > 0, f"temperature is {self.temperature}", "give a number above 0")
-        require(min(self.windows_without, self.unanswerable, self.unlabelled) >= 0, "windows_without, unanswerable or unlabelled below 0", "give 0 or more")  # fmt: skip
+        require(
+            min(self.windows_without, self.unanswerable, self.unlabelled) >= 0,
+            "windows_without, unanswerable or unlabelled below 0",
+            "give 0 or more",
+        )
         require(0 <= self.top_share < 1, f"top_share is {self.top_share}", "choose 0 or more, below 1")
         require(
-            min(self.updates, self.teacher_updates, self.layers, self.batch, self.cap, self.k, self.users, self.max_answer_tokens) >= 1,
+            min(
+                self.updates,
+                self.teacher_updates,
+                self.layers,
+                self.batch,
+                self.cap,
+                self.k,
+                self.users,
+                self.max_answer_tokens,
+            )
+            >= 1,
             "updates, teacher_updates, layers, batch, cap, k, users or max_answer_tokens below 1",
             "give one or more",
-        )  # fmt: skip
-        require(self.search_words >= 3, f"search_words is {self.search_words}", "give 3 or more: shorter runs are in every text")  # fmt: skip
-        require(self.stride >= 0 and self.max_tokens >= 32, "stride below 0 or max_tokens below 32", "give a stride of 0 or more and 32 tokens or more")  # fmt: skip
+        )
+        require(
+            self.search_words >= 3,
+            f"search_words is {self.search_words}",
+            "give 3 or more: shorter runs are in every text",
+        )
+        require(
+            self.stride >= 0 and self.max_tokens >= 32,
+            "stride below 0 or max_tokens below 32",
+            "give a stride of 0 or more and 32 tokens or more",
+        )
 
     @property
     def rule(self) -> Rule:

@@ -35,7 +35,7 @@ WORDINGS = {
     r"(?:lethal|fatal|deadly|painless)\b|would (?:it take to )?kill (?:me|you|someone|a person)|how (?:much|many) .{0,40}(?:to die|to kill|kills?)\b",
     "to hurt others": rf"(?:hurt|harm|kill|stab|strangl|shoot|poison|attack|sacrific|smother)(?:e|s|ing|ed)? {_OTHERS}|have a (?:gun|knife|rope|weapon)|threaten\w* (?:me|us|him|her|to (?:kill|hurt|stab))|(?:someone|he|she|they)(?:'s| is| are) going to (?:kill|hurt) ",
     "told to": r"(?:voices?|god|devil|demons?|he|she|they|it|something)\b.{0,25}\b(?:tell|tells|telling|told|say|says|saying|said|wants?|command\w*|order\w*)\b.{0,25}\b(?:kill|die|hurt|jump(?! the)|cut (?:my|him|her|them)|harm|burn|end (?:it|my)|sacrifice)",
-}  # fmt: skip
+}
 CRISIS = re.compile("|".join(rf"\b(?:{wording})" for wording in WORDINGS.values()), re.IGNORECASE)
 _LEET = str.maketrans({"1": "i", "0": "o", "3": "e", "@": "a", "$": "s", "!": "i"})
 

@@ -62,8 +62,16 @@ def open_data(config: Config, run: Run) -> Opened:
     """
     found = _from_forum(config, run) if config.data == "forum" else Opened(_from_files(config))
     q = found.questions
-    require(bool(q.train and q.select and q.report), f"{q.name} leaves a split without questions", "give more users or passages")  # fmt: skip
-    require(any(not one.impossible for one in q.train), f"{q.name} has no answer to train on", "fill in the annotation sheet")  # fmt: skip
+    require(
+        bool(q.train and q.select and q.report),
+        f"{q.name} leaves a split without questions",
+        "give more users or passages",
+    )
+    require(
+        any(not one.impossible for one in q.train),
+        f"{q.name} has no answer to train on",
+        "fill in the annotation sheet",
+    )
     return replace(found, questions=_at_most(q, config.questions, config.seed))
 
 
@@ -98,10 +106,18 @@ def _folder(path: Path) -> QuestionSet:
     """A folder with the parts as files, as a run writes it; without select.json a part of train is taken."""
     parts = {part: path / f"{part}.json" for part in PARTS}
     for part in ("train", "report"):
-        require(parts[part].is_file(), f"{path} has no {part}.json", "give SQuAD files train.json and report.json, and perhaps select.json")  # fmt: skip
+        require(
+            parts[part].is_file(),
+            f"{path} has no {part}.json",
+            "give SQuAD files train.json and report.json, and perhaps select.json",
+        )
     train, report = read_squad(parts["train"]), read_squad(parts["report"])
     shared = {q.group for q in train} & {q.group for q in report}
-    require(not shared, f"{len(shared)} users are in train.json and in report.json (one is {min(shared, default='')})", "split by user")  # fmt: skip
+    require(
+        not shared,
+        f"{len(shared)} users are in train.json and in report.json (one is {min(shared, default='')})",
+        "split by user",
+    )
     if parts["select"].is_file():
         return QuestionSet(path.name, train, read_squad(parts["select"]), report)
     held = split_questions(path.name, train)
@@ -128,7 +144,9 @@ def _with_unanswerable(questions: Sequence[Question], share: float, seed: int) -
         made.append(q)
         others = [c for c in by_group[q.group] if c != q.context and not any(gold in c for gold in q.golds)]
         if others and random.random() < share:
-            made.append(replace(q, id=f"{q.id} elsewhere", context=others[int(random.integers(len(others)))], answers=()))  # fmt: skip
+            made.append(
+                replace(q, id=f"{q.id} elsewhere", context=others[int(random.integers(len(others)))], answers=())
+            )
     return tuple(made)
 
 
@@ -160,6 +178,7 @@ def _from_forum(config: Config, run: Run) -> Opened:
 
 
 def build_forum(config: Config, run: Run) -> dict[str, Any]:
+    """Write the made-up forum, build its data set into the run folder, and say what was measured on the way."""
     forum = make_forum(config.users, config.forum_seed)
     export = private_folder(run) / "export.jsonl"
     write_export(forum, export)
@@ -194,8 +213,21 @@ def build_forum(config: Config, run: Run) -> dict[str, Any]:
 
 def plain_story(built: Built) -> dict[str, Any]:
     """What a report needs of a build, as JSON values."""
-    names = ("gini_before", "gini_after", "largest_before", "largest_after", "found_scrubbed", "left_out_words", "losses", "seconds")  # fmt: skip
-    return {"funnel": [list(row) for row in built.funnel], "passages": len(built.passages), **{n: getattr(built, n) for n in names}}  # fmt: skip
+    names = (
+        "gini_before",
+        "gini_after",
+        "largest_before",
+        "largest_after",
+        "found_scrubbed",
+        "left_out_words",
+        "losses",
+        "seconds",
+    )
+    return {
+        "funnel": [list(row) for row in built.funnel],
+        "passages": len(built.passages),
+        **{n: getattr(built, n) for n in names},
+    }
 
 
 def new_salt(path: Path) -> bytes:

@@ -17,7 +17,9 @@ def masked(scores: Scores, allowed: Allowed) -> Scores:
     return scores.masked_fill(~allowed, NEVER)
 
 
-def span_loss(start: Scores, end: Scores, starts: Int[Tensor, " batch"], ends: Int[Tensor, " batch"]) -> Float[Tensor, ""]:  # fmt: skip
+def span_loss(
+    start: Scores, end: Scores, starts: Int[Tensor, " batch"], ends: Int[Tensor, " batch"]
+) -> Float[Tensor, ""]:
     """L = -1/2 [log softmax(s)_{s*} + log softmax(e)_{e*}]; token 0 where the window has no answer (BERT, arXiv 1810.04805)."""
     return (functional.cross_entropy(start, starts) + functional.cross_entropy(end, ends)) / 2
 

@@ -45,7 +45,11 @@ def mark(predicted: str, golds: Sequence[str]) -> Marks:
 def _against(predicted: str, gold: str) -> Marks:
     ours, theirs = normalise(predicted).split(), normalise(gold).split()
     if not ours or not theirs:
-        same = float(not predicted.strip() and not gold.strip()) if not gold.strip() or not predicted.strip() else float(ours == theirs)  # fmt: skip
+        same = (
+            float(not predicted.strip() and not gold.strip())
+            if not gold.strip() or not predicted.strip()
+            else float(ours == theirs)
+        )
         return Marks(same, same, same, same)
     common = (Counter(ours) & Counter(theirs)).total()
     if not common:
@@ -70,7 +74,14 @@ class Scores:
 
     def metrics(self) -> dict[str, float]:
         """By key, for an arm; what is not there is left out."""
-        found = {"f1": self.f1, "exact": self.exact, "precision": self.precision, "recall": self.recall, "has_answer_f1": self.has_answer_f1, "no_answer_accuracy": self.no_answer_accuracy}  # fmt: skip
+        found = {
+            "f1": self.f1,
+            "exact": self.exact,
+            "precision": self.precision,
+            "recall": self.recall,
+            "has_answer_f1": self.has_answer_f1,
+            "no_answer_accuracy": self.no_answer_accuracy,
+        }
         return {key: value for key, value in found.items() if not np.isnan(value)}
 
 
@@ -123,7 +134,11 @@ def best_threshold(margins: np.ndarray, spans: np.ndarray, nulls: np.ndarray) ->
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
     """ECE = sum_b n_b / n |mean confidence - share right| over bins of equal width."""
     place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(confidence[place == b].mean() - right[place == b].mean()) * (place == b).mean() for b in range(bins) if (place == b).any()]  # fmt: skip
+    gaps = [
+        abs(confidence[place == b].mean() - right[place == b].mean()) * (place == b).mean()
+        for b in range(bins)
+        if (place == b).any()
+    ]
     return float(sum(gaps))
 
 

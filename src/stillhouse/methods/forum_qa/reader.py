@@ -113,9 +113,12 @@ def candidates(windows: Windows, scores: Sequence[np.ndarray], questions: int, l
             span = Span(int(windows.begins[first:last][i]), int(windows.stops[first:last][j]))
             spans[number][span] = max(value, spans[number].get(span, -np.inf))
     return [
-        [*(Candidate(s, v) for s, v in sorted(found.items(), key=lambda kv: -kv[1])[:KEPT]), Candidate(None, float(null))]
+        [
+            *(Candidate(s, v) for s, v in sorted(found.items(), key=lambda kv: -kv[1])[:KEPT]),
+            Candidate(None, float(null)),
+        ]
         for found, null in zip(spans, nulls, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _best_spans(scores: np.ndarray, longest: int) -> list[tuple[int, int, float]]:
@@ -181,10 +184,15 @@ def margin(found: Sequence[Candidate]) -> float:
 
 def tuned(reader: Reader, questions: Sequence[Question], found: Sequence[Sequence[Candidate]]) -> Reader:
     """The reader with threshold and temperature of its select questions."""
-    f1 = [[mark("" if c.span is None else c.span.of(q.context), q.golds) for c in row] for q, row in zip(questions, found, strict=True)]  # fmt: skip
+    f1 = [
+        [mark("" if c.span is None else c.span.of(q.context), q.golds) for c in row]
+        for q, row in zip(questions, found, strict=True)
+    ]
     threshold = best_threshold(
-        np.array([margin(row) for row in found]), np.array([row[0].f1 for row in f1]), np.array([row[-1].f1 for row in f1])
-    )  # fmt: skip
+        np.array([margin(row) for row in found]),
+        np.array([row[0].f1 for row in f1]),
+        np.array([row[-1].f1 for row in f1]),
+    )
     scores = [np.array([c.score for c in row]) for row in found]
     temperature = best_temperature(scores, [np.array([m.exact > 0 for m in row]) for row in f1])
     return replace(reader, reading=replace(reader.reading, threshold=threshold, temperature=temperature))
@@ -249,7 +257,11 @@ def require_positions(folder: Path, max_tokens: int) -> None:
         UserError: it has fewer positions.
     """
     most = most_tokens(load_config(folder))
-    require(max_tokens <= most, f"max_tokens is {max_tokens}, the model in {folder} reads {most}", f"use --max-tokens {most} or less")  # fmt: skip
+    require(
+        max_tokens <= most,
+        f"max_tokens is {max_tokens}, the model in {folder} reads {most}",
+        f"use --max-tokens {most} or less",
+    )
 
 
 def new_reader_model(config: Any) -> PreTrainedModel:

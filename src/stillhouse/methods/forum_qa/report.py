@@ -15,15 +15,32 @@ from stillhouse.methods.forum_qa.task import Task
 from stillhouse.methods.forum_qa.training import Trained
 
 METRICS = (
-    Metric("f1", "F1", "higher", "Words shared with the gold answer, mean over report questions; no answer counts where there is none."),
-    Metric("exact", "Exact match", "higher", "Share of answers that are the gold answer to the word, articles and case aside."),
+    Metric(
+        "f1",
+        "F1",
+        "higher",
+        "Words shared with the gold answer, mean over report questions; no answer counts where there is none.",
+    ),
+    Metric(
+        "exact",
+        "Exact match",
+        "higher",
+        "Share of answers that are the gold answer to the word, articles and case aside.",
+    ),
     Metric("precision", "Precision", "higher", "Share of the given words that belong to the answer."),
     Metric("recall", "Recall", "higher", "Share of the answer's words that were given."),
     Metric("has_answer_f1", "F1, answerable", "higher", "F1 on questions that have an answer."),
-    Metric("no_answer_accuracy", "Unanswerable", "higher", "Share of questions without an answer of which that was said."),
+    Metric(
+        "no_answer_accuracy", "Unanswerable", "higher", "Share of questions without an answer of which that was said."
+    ),
     Metric("select_f1", "F1, select", "higher", "On the split that update, threshold and temperature are chosen on."),
-    Metric("calibration_error", "Calibration error", "lower", "Mean gap between confidence and share of exact answers, ten bins."),
-)  # fmt: skip
+    Metric(
+        "calibration_error",
+        "Calibration error",
+        "lower",
+        "Mean gap between confidence and share of exact answers, ten bins.",
+    ),
+)
 
 
 def sentence(arms: Sequence[Arm], questions: QuestionSet) -> str:
@@ -62,18 +79,46 @@ def _story_tables(story: Mapping[str, Any]) -> list[Table]:
         ("rows of the table of users hidden for k-anonymity", story["suppressed"]),
     )
     return [
-        Table("The funnel", ("step", "posts", "users"), tuple(tuple(row) for row in story["funnel"]), f"Not readable: {story['losses'] or 'nothing'}."),
-        Table("How evenly users are heard", ("", "before", "after"), bias, "Of regular users' relevant posts before the cap, and of released passages; the share before is of all usable posts."),
+        Table(
+            "The funnel",
+            ("step", "posts", "users"),
+            tuple(tuple(row) for row in story["funnel"]),
+            f"Not readable: {story['losses'] or 'nothing'}.",
+        ),
+        Table(
+            "How evenly users are heard",
+            ("", "before", "after"),
+            bias,
+            "Of regular users' relevant posts before the cap, and of released passages; the share before is of all usable posts.",
+        ),
         personal_table(story["personal"]),
-        Table("The re-identification search", ("of the passages", "number"), search, "Every run of words of every passage, looked up in all posts of the export."),
-    ]  # fmt: skip
+        Table(
+            "The re-identification search",
+            ("of the passages", "number"),
+            search,
+            "Every run of words of every passage, looked up in all posts of the export.",
+        ),
+    ]
 
 
 def personal_table(scores: Sequence[Mapping[str, Any]]) -> Table:
     """Recall and precision of the de-identification where the truth is known."""
-    rows: tuple[tuple[str | float, ...], ...] = tuple((s["kind"], s["planted"], s["missed"], round(s["recall"], 4), s["removed"], s["wrong"], round(s["precision"], 4)) for s in scores)  # fmt: skip
+    rows: tuple[tuple[str | float, ...], ...] = tuple(
+        (
+            s["kind"],
+            s["planted"],
+            s["missed"],
+            round(s["recall"], 4),
+            s["removed"],
+            s["wrong"],
+            round(s["precision"], 4),
+        )
+        for s in scores
+    )
     columns = ("kind", "planted", "missed", "recall", "removed", "of these wrong", "precision")
-    return Table("Personal data", columns, rows, "In the posts that were kept; a find counts for whatever kind it was taken.")  # fmt: skip
+    return Table(
+        "Personal data", columns, rows, "In the posts that were kept; a find counts for whatever kind it was taken."
+    )
 
 
 def split_table(questions: QuestionSet) -> Table:
@@ -81,15 +126,31 @@ def split_table(questions: QuestionSet) -> Table:
     rows = []
     for name in ("train", "select", "report"):
         part = getattr(questions, name)
-        rows.append((name, len({q.group for q in part}), len({q.context for q in part}), len(part), sum(q.impossible for q in part)))  # fmt: skip
+        rows.append(
+            (
+                name,
+                len({q.group for q in part}),
+                len({q.context for q in part}),
+                len(part),
+                sum(q.impossible for q in part),
+            )
+        )
     columns = ("split", "users", "passages", "questions", "of these unanswerable")
     return Table("The splits", columns, tuple(rows), f"By {questions.split}, made by seed before anything was fitted.")
 
 
 def interval_table(rows: Sequence[tuple[Arm, Row]]) -> Table:
     """F1 with its bootstrap interval."""
-    made = tuple((arm.name, round(arm.metrics["f1"], 4), round(row.interval[0], 4), round(row.interval[1], 4)) for arm, row in rows)  # fmt: skip
-    return Table("F1 with 95 % intervals", ("arm", "F1", "low", "high"), made, "Bootstrap that draws whole users; one training each, so seeds are not in it.")  # fmt: skip
+    made = tuple(
+        (arm.name, round(arm.metrics["f1"], 4), round(row.interval[0], 4), round(row.interval[1], 4))
+        for arm, row in rows
+    )
+    return Table(
+        "F1 with 95 % intervals",
+        ("arm", "F1", "low", "high"),
+        made,
+        "Bootstrap that draws whole users; one training each, so seeds are not in it.",
+    )
 
 
 def aspect_table(rows: Sequence[tuple[Arm, Row]]) -> Table:
@@ -118,11 +179,17 @@ def notes(task: Task, story: Mapping[str, Any] | None) -> tuple[str, ...]:
     found = [SAFETY, "One seed: differences of a few points between readers say little; see the intervals."]
     if task.all_windows.cut:
         ids = [task.questions.train[i].id for i in task.all_windows.cut]
-        found.append(f"Answers whole in no window, left out of training: {len(ids)} ({', '.join(ids[:3])}); raise --stride or --max-tokens.")  # fmt: skip
+        found.append(
+            f"Answers whole in no window, left out of training: {len(ids)} ({', '.join(ids[:3])}); raise --stride or --max-tokens."
+        )
     if len(task.all_windows) > len(task.questions.train):
-        found.append(f"{len(task.questions.train)} train questions are {len(task.all_windows)} windows; {len(task.windows)} are trained on.")  # fmt: skip
+        found.append(
+            f"{len(task.questions.train)} train questions are {len(task.all_windows)} windows; {len(task.windows)} are trained on."
+        )
     if story:
-        found.append("The forum is made up: its figures tell whether each step does what it should, not how people write.")  # fmt: skip
+        found.append(
+            "The forum is made up: its figures tell whether each step does what it should, not how people write."
+        )
         found.append("dataset/ may be released; private/ (the export and the salt of the pseudonyms) must not be.")
     return tuple(found)
 

@@ -72,7 +72,11 @@ def proposed(passages: Sequence[tuple[str, str]], seed: int, most: int = 4) -> l
         asked = asked or [(ASPECTS[int(random.integers(len(ASPECTS)))], "now")]
         for number, (aspect, subject) in enumerate(asked[:most]):
             options = aspect.questions(subject)  # type: ignore[arg-type]
-            question = options[int(random.integers(len(options)))].replace("writer's {kin}", "other person").replace("{kin}", "other person")  # fmt: skip
+            question = (
+                options[int(random.integers(len(options)))]
+                .replace("writer's {kin}", "other person")
+                .replace("{kin}", "other person")
+            )
             rows.append(Row(f"{content_hash([text], 12)}-{number}", user, aspect.name, question, text, None))
     return rows
 
@@ -83,7 +87,9 @@ def write_sheet(rows: Sequence[Row], path: Path) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in rows:
-        writer.writerow([row.id, row.user, row.aspect, row.question, row.passage, "" if row.answer is None else row.answer])  # fmt: skip
+        writer.writerow(
+            [row.id, row.user, row.aspect, row.question, row.passage, "" if row.answer is None else row.answer]
+        )
     write_atomically(path, "\ufeff" + file.getvalue())
 
 
@@ -104,7 +110,11 @@ def read_sheet(path: Path) -> list[Row]:
     require(not missing, f"{path} has no column {', '.join(missing)}", f"keep the columns {', '.join(COLUMNS)}")
     made = []
     for number, row in enumerate(rows, start=2):
-        require(bool(row["id"] and row["passage"]), f"{path} has no id or passage in line {number}", "keep the rows as they were")  # fmt: skip
+        require(
+            bool(row["id"] and row["passage"]),
+            f"{path} has no id or passage in line {number}",
+            "keep the rows as they were",
+        )
         answer = (row["answer"] or "").strip()
         made.append(Row(row["id"], row["user"], row["aspect"], row["question"], row["passage"], answer or None))
     return made
@@ -125,7 +135,10 @@ def span_of(row: Row) -> Span | None:
     if not found:
         raise UserError(f"the answer {words[:40]!r} of row {row.id} is not in its passage", "copy it letter by letter")
     if len(found) > 1 and words is row.answer:
-        raise UserError(f"the answer {words[:40]!r} of row {row.id} is in its passage {len(found)} times", 'write "[2] ..." for the second')  # fmt: skip
+        raise UserError(
+            f"the answer {words[:40]!r} of row {row.id} is in its passage {len(found)} times",
+            'write "[2] ..." for the second',
+        )
     require(1 <= place <= len(found), f"row {row.id} names place {place} of {len(found)}", "number the places from 1")
     return require_aligned(row.passage, found[place - 1].start, words, f"row {row.id}")
 
@@ -173,7 +186,11 @@ def _pairs(first: Sequence[Row], second: Sequence[Row]) -> list[tuple[Row, Row]]
     pairs = [(row, others[row.id]) for row in first if row.answer is not None and row.id in others]
     require(bool(pairs), "the two sheets have no answered row in common", "let both annotators answer the same sheet")
     for a, b in pairs:
-        require(a.passage == b.passage, f"the passage of row {a.id} differs between the sheets", "keep passages as they were")  # fmt: skip
+        require(
+            a.passage == b.passage,
+            f"the passage of row {a.id} differs between the sheets",
+            "keep passages as they were",
+        )
     return pairs
 
 

@@ -27,9 +27,18 @@ from stillhouse.methods.forum_qa.aspects import ASPECTS, SUBJECTS, Subject
 Random = np.random.Generator
 _SLOT = re.compile(r"\{(\w+)\}")
 PERSONAL_SLOTS = {
-    "name": "NAME", "surname": "NAME", "place": "PLACE", "date": "DATE", "age": "AGE", "email": "EMAIL", "phone": "PHONE", "url": "URL",
-    "handle": "HANDLE", "member": "HANDLE", "postcode": "CODE",
-}  # fmt: skip
+    "name": "NAME",
+    "surname": "NAME",
+    "place": "PLACE",
+    "date": "DATE",
+    "age": "AGE",
+    "email": "EMAIL",
+    "phone": "PHONE",
+    "url": "URL",
+    "handle": "HANDLE",
+    "member": "HANDLE",
+    "postcode": "CODE",
+}
 STORIES = 2
 """Phrases that a user has for each aspect and subject."""
 OWN_STORY = 0.75
@@ -82,16 +91,18 @@ class Draft:
         self.text += template[place:]
 
 
-IRREGULAR = {
-    "lie": ("lay", "lies"), "wake": ("woke", "wakes"), "sleep": ("slept", "sleeps"), "get": ("got", "gets"), "keep": ("kept", "keeps"), "can't": ("couldn't", "can't"),
-    "fall": ("fell", "falls"), "hide": ("hid", "hides"), "lose": ("lost", "loses"), "make": ("made", "makes"), "think": ("thought", "thinks"), "have": ("had", "has"),
-    "run": ("ran", "runs"), "do": ("did", "does"), "eat": ("ate", "eats"), "leave": ("left", "leaves"), "speak": ("spoke", "speaks"), "go": ("went", "goes"), "ring": ("rang", "rings"),
-    "spend": ("spent", "spends"), "meet": ("met", "meets"), "be": ("was", "is"), "read": ("read", "reads"), "forget": ("forgot", "forgets"), "throw": ("threw", "throws"), "put": ("put", "puts"),
-    "wear": ("wore", "wears"), "let": ("let", "lets"), "haven't": ("hadn't", "hasn't"), "take": ("took", "takes"), "drive": ("drove", "drives"), "give": ("gave", "gives"), "buy": ("bought", "buys"),
-    "pay": ("paid", "pays"), "lend": ("lent", "lends"), "sell": ("sold", "sells"), "sit": ("sat", "sits"), "hear": ("heard", "hears"), "grow": ("grew", "grows"), "swim": ("swam", "swims"), "stay": ("stayed", "stays"),
-    "play": ("played", "plays"), "enjoy": ("enjoyed", "enjoys"), "try": ("tried", "tries"), "cancel": ("cancelled", "cancels"), "drop": ("dropped", "drops"), "snap": ("snapped", "snaps"), "skip": ("skipped", "skips"),
-    "chat": ("chatted", "chats"), "scrub": ("scrubbed", "scrubs"), "begin": ("began", "begins"),
-}  # fmt: skip
+_IRREGULAR = """
+lie lay lies, wake woke wakes, sleep slept sleeps, get got gets, keep kept keeps, can't couldn't can't,
+fall fell falls, hide hid hides, lose lost loses, make made makes, think thought thinks, have had has,
+run ran runs, do did does, eat ate eats, leave left leaves, speak spoke speaks, go went goes, ring rang rings,
+spend spent spends, meet met meets, be was is, read read reads, forget forgot forgets, throw threw throws,
+put put puts, wear wore wears, let let lets, haven't hadn't hasn't, take took takes, drive drove drives,
+give gave gives, buy bought buys, pay paid pays, lend lent lends, sell sold sells, sit sat sits,
+hear heard hears, grow grew grows, swim swam swims, stay stayed stays, play played plays, enjoy enjoyed enjoys,
+try tried tries, cancel cancelled cancels, drop dropped drops, snap snapped snaps, skip skipped skips,
+chat chatted chats, scrub scrubbed scrubs, begin began begins
+"""
+IRREGULAR = {verb: (past, third) for verb, past, third in (row.split() for row in _IRREGULAR.split(","))}
 
 
 def inflected(phrase: str, subject: Subject) -> str:
@@ -99,7 +110,10 @@ def inflected(phrase: str, subject: Subject) -> str:
     if subject == "now":
         return phrase
     verb, _, rest = phrase.partition(" ")
-    regular = (verb + ("d" if verb.endswith("e") else "ed"), verb + ("es" if verb.endswith(("s", "sh", "ch", "x")) else "s"))  # fmt: skip
+    regular = (
+        verb + ("d" if verb.endswith("e") else "ed"),
+        verb + ("es" if verb.endswith(("s", "sh", "ch", "x")) else "s"),
+    )
     past, third = IRREGULAR.get(verb, regular)
     if subject == "before":
         return f"{past} {rest}"
@@ -164,7 +178,15 @@ class Persona:
             case "email":
                 return f"{self.home[0].lower()}.{_pick(random, p.SURNAMES).lower()}{random.integers(100)}@{_pick(random, ('mailbox', 'post', 'inbox'))}.example.{_pick(random, ('com', 'org'))}"
             case "phone":
-                return _pick(random, (f"07700 900{random.integers(100, 999)}", f"(555) 01{random.integers(10, 99)}-{random.integers(1000, 9999)}", f"+44 7700 900{random.integers(100, 999)}", f"555-01{random.integers(10, 99)}"))  # fmt: skip
+                return _pick(
+                    random,
+                    (
+                        f"07700 900{random.integers(100, 999)}",
+                        f"(555) 01{random.integers(10, 99)}-{random.integers(1000, 9999)}",
+                        f"+44 7700 900{random.integers(100, 999)}",
+                        f"555-01{random.integers(10, 99)}",
+                    ),
+                )
             case "url":
                 return f"{_pick(random, ('https://', 'www.', 'http://'))}{_pick(random, ('my-quiet-blog', 'second-week', 'notes-on-it'))}.example.org/{random.integers(1000)}"
             case "date":
@@ -175,17 +197,40 @@ class Persona:
 
 
 def _date(random: Random) -> str:
-    months = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December")  # fmt: skip
+    months = (
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    )
     day, month, year = int(random.integers(1, 29)), int(random.integers(1, 13)), int(random.integers(2012, 2024))
     name = months[month - 1]
-    shapes = (f"{day} {name} {year}", f"{name} {day}", f"{day}/{month:02}/{year}", f"the {day}th of {name}", f"{name} {year}", f"{year}-{month:02}-{day:02}", f"{name[:3]} {day}, {year}")  # fmt: skip
+    shapes = (
+        f"{day} {name} {year}",
+        f"{name} {day}",
+        f"{day}/{month:02}/{year}",
+        f"the {day}th of {name}",
+        f"{name} {year}",
+        f"{year}-{month:02}-{day:02}",
+        f"{name[:3]} {day}, {year}",
+    )
     return _pick(random, shapes)
 
 
 def _persona(number: int, user: str, members: Sequence[str], seed: int) -> Persona:
     random = np.random.default_rng(derive_seed("persona", seed, number))
     home = (_pick(random, p.FIRST_NAMES), _pick(random, p.PLACES), str(random.integers(18, 70)))
-    return Persona(user, random, members, random.random() < 0.2, random.random() < 0.25, float(random.uniform(0.2, 0.6)), home, {})  # fmt: skip
+    return Persona(
+        user, random, members, random.random() < 0.2, random.random() < 0.25, float(random.uniform(0.2, 0.6)), home, {}
+    )
 
 
 def _told(persona: Persona, draft: Draft, aspect: str, subject: Subject, kin: str) -> None:
@@ -224,7 +269,9 @@ def write_post(persona: Persona, number: str, when: datetime) -> Written:
     golds += [Gold(a, s, _question(random, a, s, kin), None) for a, s in _untold(random, facts, len(golds))]
     if persona.small_letters:
         text = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
-    return Written(Post(number, persona.user, when.timestamp(), text, f"thread {random.integers(400)}"), golds, draft.personal)  # fmt: skip
+    return Written(
+        Post(number, persona.user, when.timestamp(), text, f"thread {random.integers(400)}"), golds, draft.personal
+    )
 
 
 def _prefix(persona: Persona, draft: Draft) -> None:
@@ -269,7 +316,10 @@ def _untold(random: Random, facts: Sequence[tuple[str, Subject]], answered: int)
 def make_forum(users: int, seed: int) -> list[Written]:
     """All posts of a forum in the order of time: regular users, passers-by, one flood, moderators, bots, copies, empty posts, people in danger."""
     random = np.random.default_rng(derive_seed("forum", seed))
-    members = [f"{_pick(random, ('blue', 'quiet', 'north', 'paper', 'night', 'mossy'))}{_pick(random, ('Fox', 'heron', '_owl', 'kite', 'River', '_moth'))}{i}" for i in range(users)]  # fmt: skip
+    members = [
+        f"{_pick(random, ('blue', 'quiet', 'north', 'paper', 'night', 'mossy'))}{_pick(random, ('Fox', 'heron', '_owl', 'kite', 'River', '_moth'))}{i}"
+        for i in range(users)
+    ]
     start = datetime(2021, 1, 1, tzinfo=UTC)
     made: list[Written] = []
     for number, user in enumerate(members):
@@ -299,11 +349,37 @@ def _noise(random: Random, made: Sequence[Written], start: datetime) -> list[Wri
     for i in range(max(12, len(made) // 12)):
         when = (start + timedelta(days=float(random.random()) * 900)).timestamp()
         shapes = (
-            Post(f"m{i}", "moderator_jo", when, "Welcome to the forum! Please read the rules before you post, and be kind.", "rules", True),
-            Post(f"m{i}", "moderator_jo", when, f"I have moved this to the right section, number {i}, and closed the other one.", "rules", True),
-            Post(f"b{i}", "DailyBot", when, "Daily check-in: how are your voices and your sleep today? Reply below to take part.", "check-in"),
-            Post(f"e{i}", _pick(random, [w.post.user for w in made]), when, _pick(random, ("", "   ", "<p></p>", "+1", "https://example.org/look", "bump!")), "misc"),
-        )  # fmt: skip
+            Post(
+                f"m{i}",
+                "moderator_jo",
+                when,
+                "Welcome to the forum! Please read the rules before you post, and be kind.",
+                "rules",
+                True,
+            ),
+            Post(
+                f"m{i}",
+                "moderator_jo",
+                when,
+                f"I have moved this to the right section, number {i}, and closed the other one.",
+                "rules",
+                True,
+            ),
+            Post(
+                f"b{i}",
+                "DailyBot",
+                when,
+                "Daily check-in: how are your voices and your sleep today? Reply below to take part.",
+                "check-in",
+            ),
+            Post(
+                f"e{i}",
+                _pick(random, [w.post.user for w in made]),
+                when,
+                _pick(random, ("", "   ", "<p></p>", "+1", "https://example.org/look", "bump!")),
+                "misc",
+            ),
+        )
         post = shapes[int(random.integers(4))]
         noise.append(Written(post))
         if random.random() < 0.4:
@@ -327,9 +403,19 @@ def _in_danger(random: Random, made: Sequence[Written], start: datetime) -> list
 def write_export(forum: Sequence[Written], path: Path) -> None:
     """The forum as an export of JSON lines, two of them cut short as in a bad download."""
     lines = [
-        json.dumps({"id": w.post.id, "user": w.post.user, "time": datetime.fromtimestamp(w.post.time, UTC).isoformat(), "text": w.post.text, "thread": w.post.thread, "staff": w.post.staff}, ensure_ascii=False)
+        json.dumps(
+            {
+                "id": w.post.id,
+                "user": w.post.user,
+                "time": datetime.fromtimestamp(w.post.time, UTC).isoformat(),
+                "text": w.post.text,
+                "thread": w.post.thread,
+                "staff": w.post.staff,
+            },
+            ensure_ascii=False,
+        )
         for w in forum
-    ]  # fmt: skip
+    ]
     for place in (len(lines) // 3, len(lines) // 2):
         lines.insert(place, lines[place][: len(lines[place]) // 2])
     write_atomically(path, "\n".join(lines) + "\n")

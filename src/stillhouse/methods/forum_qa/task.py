@@ -101,7 +101,11 @@ def open_task(config: Config, questions: QuestionSet, run: Run) -> Task:
     teacher = get_teacher(config, questions, run)
     theirs = shape_of(teacher.reader.model.config)
     vocabulary, shape = _student_of(config, questions, teacher, theirs)
-    require(shape.layers <= theirs.layers, f"a student of {shape.layers} layers is deeper than its teacher of {theirs.layers}", f"use --layers {theirs.layers} or less")  # fmt: skip
+    require(
+        shape.layers <= theirs.layers,
+        f"a student of {shape.layers} layers is deeper than its teacher of {theirs.layers}",
+        f"use --layers {theirs.layers} or less",
+    )
     windows = make_windows(vocabulary.tokenizer, questions.train, config.max_tokens, config.stride)
     trained_on = training_windows(windows, config.windows_without, config.seed)
     wanted = round(config.unlabelled * len(questions.train))
@@ -124,7 +128,9 @@ def _student_of(config: Config, questions: QuestionSet, teacher: Trained, theirs
 
 def student_shape(config: Config, theirs: Shape) -> Shape:
     """The student's shape: the teacher's width and heads, fewer layers, a narrower feed-forward part."""
-    return Shape(config.layers, theirs.width, theirs.heads, config.feed_forward or theirs.feed_forward // 4, theirs.width)  # fmt: skip
+    return Shape(
+        config.layers, theirs.width, theirs.heads, config.feed_forward or theirs.feed_forward // 4, theirs.width
+    )
 
 
 def shapes_before_training(config: Config) -> tuple[Shape, Shape]:

@@ -131,7 +131,10 @@ def batch_losses(model: PreTrainedModel, lesson: Lesson, index: np.ndarray) -> d
         made["span"] = hard_weight, span_loss(start[rows], end[rows], *places)
     if teaching:
         told_start, told_end = (masked(scores, inside) for scores in _told(teaching, index))
-        made["distillation"] = 1 - hard_weight, distillation_loss(start, end, told_start, told_end, teaching.temperature)  # fmt: skip
+        made["distillation"] = (
+            1 - hard_weight,
+            distillation_loss(start, end, told_start, told_end, teaching.temperature),
+        )
     return made
 
 
@@ -173,7 +176,20 @@ def get_teacher(config: Config, questions: QuestionSet, run: Run) -> Trained:
     if not layers and is_reader(load_config(source)):
         reader = _opened(source, source, config)
         return Trained(finished(reader, questions), None, 0, source, "as it came")
-    settings = {name: getattr(config, name) for name in ("teacher_updates", "teacher_rate", "batch", "max_tokens", "stride", "max_answer_tokens", "train_words", "windows_without", "seed")}  # fmt: skip
+    settings = {
+        name: getattr(config, name)
+        for name in (
+            "teacher_updates",
+            "teacher_rate",
+            "batch",
+            "max_tokens",
+            "stride",
+            "max_answer_tokens",
+            "train_words",
+            "windows_without",
+            "seed",
+        )
+    }
     key = (RECIPE, _source_hash(source), str(layers), repr(settings), questions.content_hash, torch.__version__)
     folder = cache_root() / "readers" / content_hash(key)
     if not folder.is_dir():

@@ -51,8 +51,14 @@ class Windows:
         parts = [np.arange(*self.items.first.offsets[i : i + 2]) for i in index]
         place = np.concatenate(parts) if parts else np.zeros(0, np.int64)
         return Windows(
-            self.items.take(index), self.question[index], self.begins[place], self.stops[place], self.starts[index], self.ends[index], self.cut
-        )  # fmt: skip
+            self.items.take(index),
+            self.question[index],
+            self.begins[place],
+            self.stops[place],
+            self.starts[index],
+            self.ends[index],
+            self.cut,
+        )
 
 
 def join_windows(first: Windows, second: Windows) -> Windows:
@@ -92,18 +98,35 @@ def make_windows(
     asked = [_shortened(tokenizer, q.text) for q in questions]
     most = max((n for _, n in asked), default=0) + tokenizer.num_special_tokens_to_add(pair=True)
     room = max_tokens - most
-    require(room >= FEWEST_PASSAGE_TOKENS, f"windows of {max_tokens} tokens leave {room} for the passage", f"use --max-tokens {most + FEWEST_PASSAGE_TOKENS} or more")  # fmt: skip
-    require(stride < room, f"windows that share {stride} tokens do not get on in {room} tokens of passage", f"use --stride {room // 2}")  # fmt: skip
+    require(
+        room >= FEWEST_PASSAGE_TOKENS,
+        f"windows of {max_tokens} tokens leave {room} for the passage",
+        f"use --max-tokens {most + FEWEST_PASSAGE_TOKENS} or more",
+    )
+    require(
+        stride < room,
+        f"windows that share {stride} tokens do not get on in {room} tokens of passage",
+        f"use --stride {room // 2}",
+    )
     made = tokenizer(
-        [text for text, _ in asked], [q.context for q in questions], truncation="only_second", max_length=max_tokens, stride=stride,
-        return_overflowing_tokens=True, return_offsets_mapping=True, return_token_type_ids=True, verbose=False,
-    )  # fmt: skip
+        [text for text, _ in asked],
+        [q.context for q in questions],
+        truncation="only_second",
+        max_length=max_tokens,
+        stride=stride,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        return_token_type_ids=True,
+        verbose=False,
+    )
     owner = np.array(made["overflow_to_sample_mapping"], np.int64)
     lengths = np.array([len(row) for row in made["input_ids"]], np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     begins, stops = np.full(offsets[-1], -1, np.int32), np.full(offsets[-1], -1, np.int32)
     for window, place in enumerate(offsets[:-1]):
-        for token, (part, (begin, stop)) in enumerate(zip(made.sequence_ids(window), made["offset_mapping"][window], strict=True)):  # fmt: skip
+        for token, (part, (begin, stop)) in enumerate(
+            zip(made.sequence_ids(window), made["offset_mapping"][window], strict=True)
+        ):
             if part == 1 and stop > begin:
                 begins[place + token], stops[place + token] = begin, stop
     encoded = Encoded(
