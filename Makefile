@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test check fix docs install lock clean
+.PHONY: demo test check gpu-check fix docs install lock clean
 
 install: .venv/ready
 
@@ -25,6 +25,11 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/dependencies.py
+
+# Every gradient method in bfloat16 on a GPU, beside float32 on the CPU; exit code 2 where there is no GPU
+gpu-check: install
+	$(BIN)/python benchmarks/gpu_check.py
 
 # The documents as a site in build/docs; any warning fails
 docs: install

@@ -98,17 +98,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [reader.name for reader in READERS]
     parser.add_argument("--reader", choices=names, action="append", help="only these")
-    parser.add_argument("--inputs", type=int, default=200_000, help="at most this many a reader")
-    parser.add_argument("--seconds", type=float, default=20, help="processor seconds a reader")
+    parser.add_argument("--inputs", type=int, default=150_000, help="at most this many a reader")
+    parser.add_argument("--seconds", type=float, default=9, help="processor seconds a reader")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=1e9, help="start no further reader after so many")
     parser.add_argument("--guided", type=int, default=0, help="seconds a reader with atheris, beside the others")
     given = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     bench, told = Bench("fuzz", HERE), {}
     readers = [reader for reader in READERS if not given.reader or reader.name in given.reader]
     print_estimate("hostile files", (given.seconds + given.guided) * len(readers), len(readers))
+    started = time.monotonic()
     for reader in readers:
         key = {"reader": reader.name, "inputs": given.inputs, "seconds": given.seconds, "seed": given.seed}
+        if time.monotonic() - started > 60 * given.minutes and not bench.has(key):
+            print(f"{reader.name}: not begun, the minutes are over")
+            continue
         told[reader.name] = bench.piece(key, lambda r=reader: fuzzed(r, given.inputs, given.seconds, given.seed))
         if given.guided and reader.name in GUIDED:
             key = {"guided": reader.name, "seconds": given.guided}

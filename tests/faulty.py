@@ -412,7 +412,8 @@ def artifacts(places: Places) -> dict[str, str]:
     found = {}
     for file in places.run.rglob("*"):
         name = str(file.relative_to(places.root))
-        if file.parent.name == "arms" or file.name in ("config.json", "result.json"):
+        own = file.parent == places.run and file.name in ("config.json", "result.json")
+        if file.parent.name == "arms" or own:
             found[name] = _digest(file.read_bytes())
         elif file.parent.parent.name == "checkpoint" and file.suffix == ".safetensors":
             stage = f"{file.parent.relative_to(places.root)} at"

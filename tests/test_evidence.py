@@ -121,3 +121,11 @@ def test_a_file_that_is_no_evidence_is_named(tmp_path):
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(UserError, match=r"x\.json is not a result file"):
         load_evidence(tmp_path)
+
+
+def test_what_was_measured_of_the_product_has_no_claims(tmp_path):
+    (tmp_path / "faults.json").write_text('{"measured": "faults", "faults": 3}')
+    assert load_evidence(tmp_path) == []
+    (tmp_path / "other.json").write_text('{"faults": 3}')
+    with pytest.raises(UserError, match="not a result file"):
+        load_evidence(tmp_path)

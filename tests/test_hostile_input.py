@@ -213,6 +213,15 @@ def test_members_of_archives_stay_where_they_are(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
+def test_a_number_without_end_in_a_tu_set_is_named(tmp_path):
+    from fuzzing import TU, joined, zipped
+    from stillhouse.graphs.tu import read_tu
+
+    (tmp_path / "a.zip").write_bytes(zipped(joined({**TU, "X_graph_labels.txt": "1\n" + "9" * 400 + "\n"})))
+    with pytest.raises(UserError, match=r"X_graph_labels\.txt is not a table of numbers"):
+        read_tu(tmp_path / "a.zip")
+
+
 def test_json_nests_no_deeper_than_the_stack(tmp_path):
     for text in ("[" * 100_000, '{"a":' * 100_000):
         (tmp_path / "a.json").write_text(text)

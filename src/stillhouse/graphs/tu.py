@@ -146,5 +146,5 @@ def _parse(file: str, content: bytes, floats: bool) -> np.ndarray:
             bool((numbers == np.round(numbers)).all()), f"{file} holds a number that is not whole", "mend that line"
         )
         return numbers.astype(np.int64)
-    except (ValueError, pd.errors.ParserError) as error:
+    except (ValueError, OverflowError, pd.errors.ParserError) as error:
         raise UserError(f"{file} is not a table of numbers ({error})", "mend the file or fetch it again") from error

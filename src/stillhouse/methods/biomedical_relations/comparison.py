@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stillhouse.core.files import folder_bytes
+from stillhouse.core.files import folder_bytes, make_folder_atomically
 from stillhouse.core.result import Arm, Cost, Role
 from stillhouse.core.run import Run
 from stillhouse.core.seeding import derive_seed
@@ -120,7 +120,7 @@ def make_arms(config: Config, data: RelationData, run: Run) -> tuple[dict[str, E
         folder = one.folder
         if folder is None:
             folder = run.folder / "extractors" / name
-            made[name].save(folder)
+            make_folder_atomically(folder, made[name].save)
         arms.append(_arm(name, one, made[name], folder, data, config, run))
     return made, [*arms, _floor(data)]
 

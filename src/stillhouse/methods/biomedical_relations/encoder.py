@@ -135,10 +135,10 @@ def adapted(config: Config, data: RelationData, run: Run) -> Path:
     model, tokenizer = to_best_device(load_classifier(source, ("a", "b"))), load_tokenizer(source)
     key = (
         "adapted 1",
-        weights_hash(model.base_model),
+        weights_hash(cast(PreTrainedModel, model.base_model)),
         repr((config.adapt_updates, config.max_tokens, config.seed)),
         *texts.first,
-    )  # type: ignore[arg-type]
+    )
     folder = cache_root() / "adapted-encoders" / content_hash(key)
     if not folder.is_dir():
         items = plain_items(encode(tokenizer, texts, config.max_tokens))
