@@ -344,7 +344,9 @@ def main() -> None:
     args = sys.argv[1:]
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     plain_output()
-    sys.exit(carry_out(lambda: dispatch([arg for arg in args if arg != "--debug"]), debug="--debug" in args))
+    code = carry_out(lambda: dispatch([arg for arg in args if arg != "--debug"]), debug="--debug" in args)
+    if code:
+        sys.exit(code)
 
 
 if __name__ == "__main__":
