@@ -134,9 +134,10 @@ def _restore(state: Mapping[str, Stateful], folder: Path, run: Run) -> tuple[int
         return 0, 0.0
     saved = load_checkpoint(found[-1])
     kept = saved.get("state")
-    if not isinstance(kept, dict) or set(kept) != set(state):
+    kept = kept if isinstance(kept, dict) else {}
+    if set(kept) != set(state):
         raise UserError(
-            f"checkpoint {found[-1]} holds {sorted(map(str, kept or ()))}, the run needs {sorted(state)}",
+            f"checkpoint {found[-1]} holds {sorted(map(str, kept))}, the run needs {sorted(state)}",
             "resume with the version of stillhouse that started the run",
         )
     for name, item in state.items():
