@@ -173,3 +173,12 @@ def test_damaged_newest_checkpoint_names_itself_and_the_one_before_still_works(t
         fit(again.step, again.state, 4, run, stage="walk")
     assert again.steps == [3]
     assert again.parameter.weight.equal(walk.parameter.weight)
+
+
+def test_a_checkpoint_whose_states_are_no_table_is_refused(tmp_path):
+    from stillhouse.core.checkpoint import save_checkpoint
+    from stillhouse.core.training import _restore
+
+    save_checkpoint({"position": {"done": 3, "seconds": 1.0}, "state": 3}, tmp_path / "000003.safetensors")
+    with pytest.raises(UserError, match=r"holds \[\], the run needs \['model'\]"):
+        _restore({"model": torch.nn.Linear(1, 1)}, tmp_path, None)
