@@ -18,6 +18,7 @@ import multiprocessing
 import random
 import shutil
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -305,7 +306,8 @@ def main() -> None:
     parser.add_argument("--faults", type=int, help="a chain; sixteen, or nine where a tiny run is long, by default")
     parser.add_argument("--seed", type=int, help="only chains of this seed")
     parser.add_argument("--minutes", type=float, default=1e9, help="start no further chain after so many")
-    parser.add_argument("--scratch", type=Path, default=Path("/tmp/stillhouse-faults"))
+    scratch = Path(tempfile.gettempdir()) / "stillhouse-faults"
+    parser.add_argument("--scratch", type=Path, default=scratch, help="where the runs lie meanwhile")
     given = parser.parse_args()
     bench, began, told = Bench("faults", HERE), time.monotonic(), []
     chains = [

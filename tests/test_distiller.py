@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+from typing import get_args
 from unittest import mock
 
 import numpy as np
@@ -29,7 +30,7 @@ from stillhouse.methods.distiller.autodistiller import (
     leave_one_family_out,
     random_regret,
 )
-from stillhouse.methods.distiller.config import Config, Pipeline
+from stillhouse.methods.distiller.config import Config, Intermediate, Pipeline
 from stillhouse.methods.distiller.guide import Balance, Guide, pairs_of
 from stillhouse.methods.distiller.peers import majority, tfidf_regression
 from stillhouse.methods.distiller.recommend import trust
@@ -52,21 +53,7 @@ def told(out):
     return TeacherBatch(out.logits, torch.stack([h[:, 0] for h in out.hidden], 1), states, shares)
 
 
-OBJECTIVES = (
-    "ce",
-    "mse",
-    "cos",
-    "pkd",
-    "l2",
-    "mi",
-    "nce",
-    "nwj",
-    "tuba",
-    "att_mse",
-    "att_mse_sum",
-    "att_ce",
-    "att_ce_mean",
-)
+OBJECTIVES = [name for name in get_args(Intermediate) if name != "none"]
 
 
 @pytest.mark.parametrize(("objective", "mapping"), itertools.product(OBJECTIVES, ("skip", "last", "emd")))

@@ -23,6 +23,7 @@ from stillhouse.methods.forum_qa.baselines import SlidingWindow, first_sentence
 from stillhouse.methods.forum_qa.building import BuildOptions, Planted, build, leaks, user_table
 from stillhouse.methods.forum_qa.crisis import is_crisis
 from stillhouse.methods.forum_qa.data import gold_questions
+from stillhouse.methods.forum_qa.fillings import DANGER
 from stillhouse.methods.forum_qa.losses import NEVER, distillation_loss, masked, span_loss
 from stillhouse.methods.forum_qa.metrics import (
     best_temperature,
@@ -33,7 +34,6 @@ from stillhouse.methods.forum_qa.metrics import (
     normalise,
     score,
 )
-from stillhouse.methods.forum_qa.phrases import DANGER
 from stillhouse.methods.forum_qa.reader import (
     Reader,
     Reading,

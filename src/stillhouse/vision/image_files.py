@@ -30,12 +30,11 @@ UNREADABLE_NPZ = (
     KeyError,
     TypeError,
     MemoryError,
-    NotImplementedError,
     RuntimeError,
     zlib.error,
     zipfile.BadZipFile,
 )
-"""What numpy and zipfile raise at damaged, encrypted and made-up archives."""
+"""What numpy and zipfile raise at damaged, encrypted (Runtime), oddly compressed and made-up archives."""
 WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
 """16-bit grey: Pillow clips these at 255 unless scaled first."""
 

@@ -21,6 +21,7 @@ from stillhouse.core.seeding import derive_seed
 from stillhouse.corpus.deidentify import Found
 from stillhouse.corpus.readers import Post
 from stillhouse.corpus.spans import Span
+from stillhouse.methods.forum_qa import fillings
 from stillhouse.methods.forum_qa import phrases as p
 from stillhouse.methods.forum_qa.aspects import ASPECTS, SUBJECTS, Subject
 
@@ -152,7 +153,7 @@ class Persona:
             made = inflected(_pick(self.random, hard if is_hard else good), subject)
         else:
             made = _pick(self.random, p.NOUN_PHRASES[aspect])
-        made = _SLOT.sub(lambda m: m[0] if m[1] in PERSONAL_SLOTS else _pick(self.random, p.SLOTS[m[1]]), made)
+        made = _SLOT.sub(lambda m: m[0] if m[1] in PERSONAL_SLOTS else _pick(self.random, fillings.SLOTS[m[1]]), made)
         if len(known) < STORIES:
             known.append(made)
         return made
@@ -164,19 +165,19 @@ class Persona:
             case "kin":
                 return kin
             case "name":
-                return self.people.setdefault(kin, _pick(random, p.FIRST_NAMES)) if kin else self.home[0]
+                return self.people.setdefault(kin, _pick(random, fillings.FIRST_NAMES)) if kin else self.home[0]
             case "place":
-                return self.home[1] if random.random() < 0.5 else _pick(random, p.PLACES)
+                return self.home[1] if random.random() < 0.5 else _pick(random, fillings.PLACES)
             case "age":
                 return self.home[2]
             case "surname":
-                return _pick(random, p.SURNAMES)
+                return _pick(random, fillings.SURNAMES)
             case "member":
                 return _pick(random, self.members)
             case "handle":
-                return f"{_pick(random, p.FIRST_NAMES).lower()}_{random.integers(10, 99)}"
+                return f"{_pick(random, fillings.FIRST_NAMES).lower()}_{random.integers(10, 99)}"
             case "email":
-                return f"{self.home[0].lower()}.{_pick(random, p.SURNAMES).lower()}{random.integers(100)}@{_pick(random, ('mailbox', 'post', 'inbox'))}.example.{_pick(random, ('com', 'org'))}"
+                return f"{self.home[0].lower()}.{_pick(random, fillings.SURNAMES).lower()}{random.integers(100)}@{_pick(random, ('mailbox', 'post', 'inbox'))}.example.{_pick(random, ('com', 'org'))}"
             case "phone":
                 return _pick(
                     random,
@@ -193,7 +194,7 @@ class Persona:
                 return _date(random)
             case "postcode":
                 return f"{_pick(random, ('LS', 'BN', 'M', 'G', 'SW'))}{random.integers(1, 20)} {random.integers(1, 9)}{_pick(random, ('AB', 'QT', 'XY'))}"
-        return _pick(random, p.SLOTS[name])
+        return _pick(random, fillings.SLOTS[name])
 
 
 def _date(random: Random) -> str:
@@ -227,7 +228,7 @@ def _date(random: Random) -> str:
 
 def _persona(number: int, user: str, members: Sequence[str], seed: int) -> Persona:
     random = np.random.default_rng(derive_seed("persona", seed, number))
-    home = (_pick(random, p.FIRST_NAMES), _pick(random, p.PLACES), str(random.integers(18, 70)))
+    home = (_pick(random, fillings.FIRST_NAMES), _pick(random, fillings.PLACES), str(random.integers(18, 70)))
     return Persona(
         user, random, members, random.random() < 0.2, random.random() < 0.25, float(random.uniform(0.2, 0.6)), home, {}
     )
@@ -251,11 +252,11 @@ def write_post(persona: Persona, number: str, when: datetime) -> Written:
         facts.append((ASPECTS[a].name, first))
         if random.random() < 0.35:
             facts.append((ASPECTS[a].name, SUBJECTS[(SUBJECTS.index(first) + int(random.integers(1, 3))) % 3]))
-    kin = _pick(random, p.SLOTS["kin"])
+    kin = _pick(random, fillings.SLOTS["kin"])
     parts: list[tuple[str, Subject] | str] = [*facts]
-    parts += [_pick(random, p.SMALL_TALK) for _ in range(int(random.random() < 0.6))]
+    parts += [_pick(random, fillings.SMALL_TALK) for _ in range(int(random.random() < 0.6))]
     if random.random() < persona.personal_share:
-        parts += [_pick(random, p.PERSONAL) for _ in range(1 + int(random.random() < 0.2))]
+        parts += [_pick(random, fillings.PERSONAL) for _ in range(1 + int(random.random() < 0.2))]
     for i in random.permutation(len(parts)):
         part = parts[i]
         if isinstance(part, str):
@@ -280,7 +281,7 @@ def _prefix(persona: Persona, draft: Draft) -> None:
     if persona.markup:
         draft.text += "<p>"
     if random.random() < 0.12:
-        quoted = _pick(random, p.SMALL_TALK)
+        quoted = _pick(random, fillings.SMALL_TALK)
         draft.text += f"[quote={_pick(random, persona.members)}]{_SLOT.sub('', quoted)}[/quote]\n"
     if random.random() < 0.05:
         draft.text += "[b]Update:[/b] "
@@ -339,7 +340,7 @@ def make_forum(users: int, seed: int) -> list[Written]:
 
 def _off_topic(persona: Persona, number: str, when: datetime) -> Written:
     draft = Draft()
-    draft.add(_pick(persona.random, p.OFF_TOPIC), lambda name: persona.slot(name, ""))
+    draft.add(_pick(persona.random, fillings.OFF_TOPIC), lambda name: persona.slot(name, ""))
     return Written(Post(number, persona.user, when.timestamp(), draft.text, "off topic"), [], draft.personal)
 
 
@@ -392,10 +393,12 @@ def _noise(random: Random, made: Sequence[Written], start: datetime) -> list[Wri
 def _in_danger(random: Random, made: Sequence[Written], start: datetime) -> list[Written]:
     """A few posts of members who may be in danger."""
     posts = []
-    for i in range(max(len(p.DANGER), len(made) // 200)):
+    for i in range(max(len(fillings.DANGER), len(made) // 200)):
         when = (start + timedelta(days=float(random.random()) * 900)).timestamp()
         aspect = _pick(random, [a.name for a in ASPECTS])
-        text = f"{p.DANGER[i % len(p.DANGER)]} It is about {aspect} and my symptoms, for {2 + i} weeks now."
+        text = (
+            f"{fillings.DANGER[i % len(fillings.DANGER)]} It is about {aspect} and my symptoms, for {2 + i} weeks now."
+        )
         posts.append(Written(Post(f"d{i}", _pick(random, [w.post.user for w in made]), when, text, "help")))
     return posts
 
